@@ -1,0 +1,44 @@
+"""A job queue on the Postgres that you already have: enqueue in your transaction, claim with a lease, ack.
+
+The whole public API stands on this page; each name is documented where it lives.
+"""
+
+from __future__ import annotations
+
+from pgqueue import errors
+from pgqueue.aclient import AsyncClient
+from pgqueue.client import Client
+from pgqueue.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DuplicateJob,
+    InvalidJob,
+    JobNotFound,
+    LeaseLost,
+    PayloadError,
+    PayloadTooLarge,
+    PermissionDenied,
+    PgqueueError,
+    SchemaError,
+    SchemaMissing,
+    SchemaOutdated,
+    UnknownKind,
+    WaitTimeout,
+)
+from pgqueue.jsontext import Json
+from pgqueue.models import (
+    Attempt,
+    EnqueueManyResult,
+    EnqueueResult,
+    Job,
+    JobDetail,
+    JobState,
+    JobSummary,
+    Maintenance,
+    NewJob,
+    QueueStats,
+)
+from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
+from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
+
+__version__ = "0.1.0"

@@ -1,0 +1,364 @@
+"""The asyncio client: `Client` with `await`. What each operation does is written there."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from array import array
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+
+from pgqueue import bulk, jsontext, migrate, models
+from pgqueue.client import WAIT_FIRST, WAIT_MOST
+from pgqueue.drivers import AsyncDriver
+from pgqueue.errors import WaitTimeout
+from pgqueue.floors import Floors
+from pgqueue.statements import (
+    DEFAULT_SCHEMA,
+    Statement,
+    Statements,
+    as_ids,
+    as_jobs,
+    job_text,
+    raise_lost,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from psycopg_pool import AsyncConnectionPool
+    from typing_extensions import Self
+
+    from pgqueue.jsontext import Json
+    from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
+    from pgqueue.retry import RetryPolicy
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A queue in a Postgres database, for asyncio: the operations of `Client`, awaited.
+
+    `target` may be a `psycopg_pool.AsyncConnectionPool`, and `conn=` a psycopg `AsyncConnection` or a
+    SQLAlchemy async session or connection over psycopg 3. One client serves one event loop.
+    """
+
+    def __init__(
+        self,
+        target: str | AsyncConnectionPool[Any] | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        pool_size: int = 10,
+        prepare: bool = True,
+    ) -> None:
+        self.statements = Statements(schema)
+        self.driver = AsyncDriver(target, schema, pool_size, prepare=prepare)
+        self._floors = Floors()
+
+    @property
+    def schema(self) -> str:
+        """See `Client.schema`."""
+        return self.statements.schema
+
+    @property
+    def dsn(self) -> str:
+        """See `Client.dsn`."""
+        return self.driver.dsn
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See `Client.close`."""
+        await self.driver.close()
+
+    async def _run(self, statement: Statement[T], conn: Any = None) -> T:  # noqa: ANN401
+        return await self.driver.run(statement, conn)
+
+    # The schema
+
+    async def migrate(self) -> None:
+        """See `Client.migrate`."""
+        if (await self.schema_state()).current:
+            return
+        for attempt in range(migrate.ATTEMPTS):
+            try:
+                async with self.driver.connection() as conn, conn.transaction():
+                    await self._run(migrate.lock(self.schema), conn)
+                    await conn.execute(migrate.script(self.schema, after=await self.schema_state(conn=conn)))  # type: ignore[arg-type] # own SQL
+            except psycopg.errors.LockNotAvailable:
+                if attempt == migrate.ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.1 * (attempt + 1))
+            else:
+                return
+
+    async def schema_state(self, *, conn: Any = None) -> migrate.SchemaState:  # noqa: ANN401
+        """See `Client.schema_state`."""
+        exists, what = migrate.read_state(self.schema)
+        if not await self._run(exists, conn):
+            return migrate.SchemaState(self.schema, 0, "")
+        return await self._run(what, conn)
+
+    # Enqueue
+
+    async def enqueue(  # noqa: PLR0913 - each is an option of a job
+        self,
+        kind: str,
+        payload: Json = None,
+        *,
+        queue: str = models.DEFAULT_QUEUE,
+        priority: int = models.DEFAULT_PRIORITY,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        max_attempts: int | None = None,
+        retry: RetryPolicy | None = None,
+        dedupe_key: str | None = None,
+        dedupe_until: DedupeUntil = "finish",
+        on_conflict: OnConflict = "return",
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Json] | None = None,
+        ref: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> models.EnqueueResult:
+        """See `Client.enqueue`."""
+        job = models.NewJob(
+            kind, {} if payload is None else payload, queue=queue, priority=priority, run_at=run_at,
+            delay=delay, max_attempts=max_attempts, retry=retry, dedupe_key=dedupe_key,
+            dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata, ref=ref,
+        )  # fmt: skip
+        return await self._run(self.statements.enqueue(job), conn)
+
+    async def enqueue_many(
+        self,
+        jobs: Iterable[bulk.BulkJob],
+        *,
+        queue: str = models.DEFAULT_QUEUE,
+        conn: Any = None,  # noqa: ANN401
+    ) -> models.EnqueueManyResult:
+        """See `Client.enqueue_many`."""
+        ids = array("q")
+        duplicates = 0
+        lanes: set[tuple[str, int]] = set()
+        async with self._transaction(conn) as own:
+            for batch in bulk.batches(jobs, queue):
+                if bulk.can_copy(batch):
+                    ids.extend(await self._copy(batch, own))
+                    lanes |= bulk.ready_lanes(batch)
+                else:
+                    rows = await self._run(self.statements.enqueue_many(map(job_text, batch)), own)
+                    ids.extend(row[0] for row in rows)
+                    duplicates += sum(row[1] for row in rows)
+            if lanes:
+                await self._run(self.statements.enqueued(sorted(lanes)), own)
+        return models.EnqueueManyResult(ids, duplicates)
+
+    async def _copy(self, batch: Sequence[models.NewJob], conn: psycopg.AsyncConnection[Any]) -> builtins.list[int]:
+        limits = await self._run(self.statements.limits(), conn)
+        places = await self._run(self.statements.reserve(len(batch)), conn)
+        text = bulk.copy_text(batch, places, limits)
+        async with conn.cursor() as cursor, cursor.copy(self.statements.copy_jobs()) as copy:  # type: ignore[arg-type] # own SQL
+            await copy.write(text)
+        return [job_id for job_id, _ in places]
+
+    @asynccontextmanager
+    async def _transaction(self, conn: Any) -> AsyncIterator[psycopg.AsyncConnection[Any]]:  # noqa: ANN401
+        async with self.driver.connection(conn) as own:
+            if conn is not None:
+                yield own
+            else:
+                async with own.transaction():
+                    yield own
+
+    # Claim, and end what was claimed
+
+    async def claim(  # noqa: PLR0913 - each is an option of a claim
+        self,
+        queue: str | Sequence[str] = models.DEFAULT_QUEUE,
+        *,
+        limit: int = 1,
+        lease: timedelta = models.DEFAULT_LEASE,
+        kinds: Sequence[str] | None = None,
+        worker: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> builtins.list[Job]:
+        """See `Client.claim`."""
+        queues = [queue] if isinstance(queue, str) else list(queue)
+        if conn is not None:
+            return await self._run(self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn)
+        claiming = self._floors.begin(None if kinds is None else tuple(kinds), queues)
+        jobs: builtins.list[Job] = []
+        try:
+            jobs = await self._run(
+                self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
+            )
+        finally:
+            self._floors.end(claiming, jobs)
+        return jobs
+
+    async def ack(
+        self,
+        job: Job | Sequence[Job],
+        *,
+        result: Json = None,
+        results: Sequence[Json] | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """See `Client.ack`."""
+        jobs = as_jobs(job)
+        texts = None
+        if results is not None or result is not None:
+            values = [result] * len(jobs) if results is None else results
+            texts = [None if value is None else jsontext.dumps(value, "result") for value in values]
+        await self._end(self.statements.ack(jobs, texts), conn)
+
+    async def fail(
+        self,
+        job: Job | Sequence[Job],
+        error: BaseException | str = "",
+        *,
+        retry_in: timedelta | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """See `Client.fail`."""
+        jobs = as_jobs(job)
+        errors = [models.error_entry(error)] * len(jobs)
+        delays = None if retry_in is None else [retry_in] * len(jobs)
+        await self._end(self.statements.fail(jobs, errors, delays), conn)
+
+    async def skip(self, job: Job | Sequence[Job], reason: str = "", *, conn: Any = None) -> None:  # noqa: ANN401
+        """See `Client.skip`."""
+        jobs = as_jobs(job)
+        await self._end(self.statements.skip(jobs, [reason] * len(jobs)), conn)
+
+    async def snooze(self, job: Job | Sequence[Job], delay: timedelta, *, conn: Any = None) -> None:  # noqa: ANN401
+        """See `Client.snooze`."""
+        jobs = as_jobs(job)
+        await self._end(self.statements.snooze(jobs, [delay] * len(jobs)), conn)
+
+    async def release(self, job: Job | Sequence[Job], *, conn: Any = None) -> None:  # noqa: ANN401
+        """See `Client.release`."""
+        await self._end(self.statements.release(as_jobs(job)), conn)
+
+    async def extend(
+        self,
+        job: Job | Sequence[Job],
+        lease: timedelta = models.DEFAULT_LEASE,
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> dict[int, bool]:
+        """See `Client.extend`."""
+        jobs = as_jobs(job)
+        held = await self._run(self.statements.extend([(j.id, j.token) for j in jobs], lease), conn)
+        raise_lost([j.id for j in jobs if j.id not in held])
+        return held
+
+    async def _end(self, statement: Statement[builtins.list[int]], conn: Any) -> None:  # noqa: ANN401
+        raise_lost(await self._run(statement, conn))
+
+    async def ack_in(self, job: Job, conn: Any, result: Json) -> None:  # noqa: ANN401
+        """See `Client.ack_in`."""
+        await self.ack(job, result=result, conn=conn)
+
+    def is_cancelled(self, job: Job) -> bool:
+        """See `Client.is_cancelled`."""
+        del job
+        return False
+
+    # Operate
+
+    async def cancel(
+        self,
+        job_id: int | Sequence[int],
+        reason: str | None = None,
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> dict[int, JobState]:
+        """See `Client.cancel`."""
+        return await self._run(self.statements.cancel(as_ids(job_id), reason), conn)
+
+    async def cancel_ref(self, ref: str, reason: str | None = None, *, conn: Any = None) -> int:  # noqa: ANN401
+        """See `Client.cancel_ref`."""
+        return await self._run(self.statements.cancel_ref(ref, reason), conn)
+
+    async def retry(self, job_id: int | Sequence[int], *, conn: Any = None) -> builtins.list[int]:  # noqa: ANN401
+        """See `Client.retry`."""
+        return await self._run(self.statements.retry(as_ids(job_id)), conn)
+
+    async def redrive(
+        self,
+        queue: str | None = None,
+        *,
+        kind: str | None = None,
+        limit: int = 1000,
+        conn: Any = None,  # noqa: ANN401
+    ) -> int:
+        """See `Client.redrive`."""
+        return await self._run(self.statements.redrive(queue, kind, limit), conn)
+
+    async def purge(self, queue: str, *, kind: str | None = None, limit: int = 10_000, conn: Any = None) -> int:  # noqa: ANN401
+        """See `Client.purge`."""
+        return await self._run(self.statements.purge(queue, kind, limit), conn)
+
+    async def pause(
+        self,
+        queue: str,
+        *,
+        until: datetime | None = None,
+        reason: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """See `Client.pause`."""
+        await self._run(self.statements.pause(queue, until, reason), conn)
+
+    async def resume(self, queue: str, *, conn: Any = None) -> bool:  # noqa: ANN401
+        """See `Client.resume`."""
+        return await self._run(self.statements.resume(queue), conn)
+
+    async def maintain(self, *, conn: Any = None) -> models.Maintenance:  # noqa: ANN401
+        """See `Client.maintain`."""
+        return await self._run(self.statements.maintain(), conn)
+
+    # Look
+
+    async def get(self, job_id: int, *, conn: Any = None) -> models.JobDetail:  # noqa: ANN401
+        """See `Client.get`."""
+        return await self._run(self.statements.get(job_id), conn)
+
+    async def list(  # noqa: PLR0913 - one per filter
+        self,
+        *,
+        queue: str | None = None,
+        kind: str | None = None,
+        state: JobState | str | None = None,
+        tag: str | None = None,
+        ref: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+        conn: Any = None,  # noqa: ANN401
+    ) -> builtins.list[models.JobSummary]:
+        """See `Client.list`."""
+        return await self._run(self.statements.list(queue, kind, state, tag, ref, before, limit), conn)
+
+    async def stats(self, *, conn: Any = None) -> builtins.list[models.QueueStats]:  # noqa: ANN401
+        """See `Client.stats`."""
+        return await self._run(self.statements.stats(), conn)
+
+    async def wait(self, job_id: int, *, timeout: timedelta) -> models.JobDetail:
+        """See `Client.wait`."""
+        deadline = time.monotonic() + timeout.total_seconds()
+        pause = WAIT_FIRST
+        while not (await self._run(self.statements.state(job_id))).finished:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(job_id, timeout.total_seconds())
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, WAIT_MOST)
+        return await self.get(job_id)

@@ -1,0 +1,480 @@
+"""The synchronous client. Every operation is one SQL call: see `statements`."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from array import array
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+
+from pgqueue import bulk, jsontext, migrate, models
+from pgqueue.drivers import Driver
+from pgqueue.errors import WaitTimeout
+from pgqueue.floors import Floors
+from pgqueue.statements import (
+    DEFAULT_SCHEMA,
+    Statement,
+    Statements,
+    as_ids,
+    as_jobs,
+    job_text,
+    raise_lost,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from psycopg_pool import ConnectionPool
+    from typing_extensions import Self
+
+    from pgqueue.jsontext import Json
+    from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
+    from pgqueue.retry import RetryPolicy
+
+T = TypeVar("T")
+WAIT_FIRST = 0.005
+WAIT_MOST = 0.5
+"""Seconds between two looks at a job that is waited for: from the first, doubling, to the most."""
+
+
+class Client:
+    """A queue in a Postgres database, for synchronous code. Safe to share between threads.
+
+    `target` is a DSN, a `psycopg_pool.ConnectionPool`, or None: then PGQUEUE_DSN decides, then libpq's own
+    variables, and without any an embedded server is started (extra `embedded`). Nothing is connected
+    before the first operation. After a fork the child makes a pool of its own.
+
+    Every operation takes `conn=`, a connection of the caller's: psycopg's, or a SQLAlchemy session or
+    connection, or Django's, over psycopg 3. It then joins the caller's transaction: it happens if and only
+    if that commits. Without it, each operation is its own transaction.
+
+    Every operation may raise `DatabaseUnavailable`, `SchemaMissing`, `SchemaOutdated` and `PermissionDenied`,
+    and `InvalidJob` for arguments that cannot be; other errors of psycopg pass through.
+
+    Args:
+        target: where the queue is.
+        schema: the schema that holds pgqueue's tables.
+        pool_size: the most connections to hold at once.
+        prepare: False forgoes prepared statements: for PgBouncer before 1.21 in transaction mode.
+    """
+
+    def __init__(
+        self,
+        target: str | ConnectionPool[Any] | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        pool_size: int = 10,
+        prepare: bool = True,
+    ) -> None:
+        self.statements = Statements(schema)
+        self.driver = Driver(target, schema, pool_size, prepare=prepare)
+        self._floors = Floors()
+
+    @property
+    def schema(self) -> str:
+        """The schema that holds pgqueue's tables."""
+        return self.statements.schema
+
+    @property
+    def dsn(self) -> str:
+        """Where the queue is; resolves it, and so may start the embedded server."""
+        return self.driver.dsn
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections, unless the pool was given. The client can be used again: it reconnects."""
+        self.driver.close()
+
+    def _run(self, statement: Statement[T], conn: Any = None) -> T:  # noqa: ANN401
+        return self.driver.run(statement, conn)
+
+    # The schema
+
+    def migrate(self) -> None:
+        """Installs pgqueue in the schema, or brings it up to date; does nothing if it is.
+
+        One transaction, one at a time; it may run while workers do: it waits for locks for at most 2 s and
+        then tries again, ten times.
+        """
+        if self.schema_state().current:
+            return
+        for attempt in range(migrate.ATTEMPTS):
+            try:
+                with self.driver.connection() as conn, conn.transaction():
+                    self._run(migrate.lock(self.schema), conn)
+                    conn.execute(migrate.script(self.schema, after=self.schema_state(conn=conn)))  # type: ignore[arg-type] # own SQL
+            except psycopg.errors.LockNotAvailable:
+                if attempt == migrate.ATTEMPTS - 1:
+                    raise
+                time.sleep(0.1 * (attempt + 1))
+            else:
+                return
+
+    def schema_state(self, *, conn: Any = None) -> migrate.SchemaState:  # noqa: ANN401
+        """What is installed; `.check()` raises if it is not what this version needs."""
+        exists, what = migrate.read_state(self.schema)
+        if not self._run(exists, conn):
+            return migrate.SchemaState(self.schema, 0, "")
+        return self._run(what, conn)
+
+    # Enqueue
+
+    def enqueue(  # noqa: PLR0913 - each is an option of a job
+        self,
+        kind: str,
+        payload: Json = None,
+        *,
+        queue: str = models.DEFAULT_QUEUE,
+        priority: int = models.DEFAULT_PRIORITY,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        max_attempts: int | None = None,
+        retry: RetryPolicy | None = None,
+        dedupe_key: str | None = None,
+        dedupe_until: DedupeUntil = "finish",
+        on_conflict: OnConflict = "return",
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Json] | None = None,
+        ref: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> models.EnqueueResult:
+        """Stores a job. Once that is committed it is never lost, and runs at least once.
+
+        Args:
+            kind: selects the handler.
+            payload: JSON, at most 256 KiB unless the schema is set otherwise; None stores {}.
+            queue: jobs of one queue are claimed together.
+            priority: 0 (first) to 9; within a priority, first in, first out.
+            run_at: the earliest start, an aware datetime.
+            delay: the same, from now on, by the database's clock.
+            max_attempts: after so many the job is dead; None is the schema's default, 20.
+            retry: how long to wait between attempts; None is the schema's default (see `Exponential`).
+            dedupe_key: at most one job of this kind holds a key.
+            dedupe_until: until when it does: "finish", or "start": then a next one may wait while it runs.
+            on_conflict: if the key is held: "return" the holder; "replace" its payload, time and options if
+                it still waits (debounce); "raise" `DuplicateJob`.
+            tags: words to filter by.
+            metadata: a JSON object that travels with the job.
+            ref: what in the application the job is about; see `cancel_ref`.
+            conn: a connection of the caller's, to join its transaction.
+
+        Raises:
+            InvalidJob: an argument that cannot be stored; `PayloadError` and `PayloadTooLarge` are kinds of it.
+            DuplicateJob: the key is held and `on_conflict` is "raise".
+        """
+        job = models.NewJob(
+            kind, {} if payload is None else payload, queue=queue, priority=priority, run_at=run_at,
+            delay=delay, max_attempts=max_attempts, retry=retry, dedupe_key=dedupe_key,
+            dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata, ref=ref,
+        )  # fmt: skip
+        return self._run(self.statements.enqueue(job), conn)
+
+    def enqueue_many(
+        self,
+        jobs: Iterable[bulk.BulkJob],
+        *,
+        queue: str = models.DEFAULT_QUEUE,
+        conn: Any = None,  # noqa: ANN401
+    ) -> models.EnqueueManyResult:
+        """Stores many jobs in one transaction: all of them, or none if any cannot be stored.
+
+        Args:
+            jobs: an iterable of `NewJob` or of pairs (kind, payload); it is streamed in batches of 2,000.
+            queue: the queue of the pairs.
+            conn: as in `enqueue`.
+
+        Raises:
+            InvalidJob: as in `enqueue`.
+            DuplicateJob: as in `enqueue`.
+        """
+        ids = array("q")
+        duplicates = 0
+        lanes: set[tuple[str, int]] = set()
+        with self._transaction(conn) as own:
+            for batch in bulk.batches(jobs, queue):
+                if bulk.can_copy(batch):
+                    ids.extend(self._copy(batch, own))
+                    lanes |= bulk.ready_lanes(batch)
+                else:
+                    rows = self._run(self.statements.enqueue_many(map(job_text, batch)), own)
+                    ids.extend(row[0] for row in rows)
+                    duplicates += sum(row[1] for row in rows)
+            if lanes:
+                self._run(self.statements.enqueued(sorted(lanes)), own)
+        return models.EnqueueManyResult(ids, duplicates)
+
+    def _copy(self, batch: Sequence[models.NewJob], conn: psycopg.Connection[Any]) -> builtins.list[int]:
+        limits = self._run(self.statements.limits(), conn)
+        places = self._run(self.statements.reserve(len(batch)), conn)
+        text = bulk.copy_text(batch, places, limits)
+        with conn.cursor() as cursor, cursor.copy(self.statements.copy_jobs()) as copy:  # type: ignore[arg-type] # own SQL
+            copy.write(text)
+        return [job_id for job_id, _ in places]
+
+    @contextmanager
+    def _transaction(self, conn: Any) -> Iterator[psycopg.Connection[Any]]:  # noqa: ANN401
+        with self.driver.connection(conn) as own:
+            if conn is not None:
+                yield own
+            else:
+                with own.transaction():
+                    yield own
+
+    # Claim, and end what was claimed
+
+    def claim(  # noqa: PLR0913 - each is an option of a claim
+        self,
+        queue: str | Sequence[str] = models.DEFAULT_QUEUE,
+        *,
+        limit: int = 1,
+        lease: timedelta = models.DEFAULT_LEASE,
+        kinds: Sequence[str] | None = None,
+        worker: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> builtins.list[Job]:
+        """Takes up to `limit` ready jobs, most urgent first; the attempt is counted. An empty list: nothing is ready.
+
+        A job is ours for `lease`. End it with `ack`, `fail`, `skip`, `snooze` or `release` before that, or `extend`
+        the lease; otherwise it runs again elsewhere, and what this claim still says is refused (`LeaseLost`).
+
+        Args:
+            queue: one queue, or several in the order in which to serve them.
+            limit: the most jobs to take.
+            lease: for how long.
+            kinds: only these; None takes any.
+            worker: a name to be shown.
+            conn: as in `enqueue`: the claim is undone if that transaction rolls back.
+        """
+        queues = [queue] if isinstance(queue, str) else list(queue)
+        if conn is not None:
+            return self._run(self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn)
+        claiming = self._floors.begin(None if kinds is None else tuple(kinds), queues)
+        jobs: builtins.list[Job] = []
+        try:
+            jobs = self._run(
+                self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
+            )
+        finally:
+            self._floors.end(claiming, jobs)
+        return jobs
+
+    def ack(
+        self,
+        job: Job | Sequence[Job],
+        *,
+        result: Json = None,
+        results: Sequence[Json] | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Ends jobs well: those that are still ours, in one statement. Repeating an ack is harmless.
+
+        Args:
+            job: one job or several.
+            result: JSON to keep, of one job.
+            results: the same of several, in their order.
+            conn: as in `enqueue`. The handler's writes and the ack then happen together, exactly once.
+
+        Raises:
+            LeaseLost: names the jobs that were not ours any more; the others are acked.
+            PayloadError: a result is not JSON; no job was acked.
+        """
+        jobs = as_jobs(job)
+        texts = None
+        if results is not None or result is not None:
+            values = [result] * len(jobs) if results is None else results
+            texts = [None if value is None else jsontext.dumps(value, "result") for value in values]
+        self._end(self.statements.ack(jobs, texts), conn)
+
+    def fail(
+        self,
+        job: Job | Sequence[Job],
+        error: BaseException | str = "",
+        *,
+        retry_in: timedelta | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Ends this attempt badly: the job backs off and runs again, or is dead if its attempts are used up.
+
+        Args:
+            job: one job or several.
+            error: an exception or a message; kept in the job's history (bounded).
+            retry_in: the delay, instead of the one by the job's retry policy.
+            conn: as in `enqueue`.
+
+        Raises:
+            LeaseLost: names the jobs that were not ours any more; the others are failed.
+        """
+        jobs = as_jobs(job)
+        errors = [models.error_entry(error)] * len(jobs)
+        delays = None if retry_in is None else [retry_in] * len(jobs)
+        self._end(self.statements.fail(jobs, errors, delays), conn)
+
+    def skip(self, job: Job | Sequence[Job], reason: str = "", *, conn: Any = None) -> None:  # noqa: ANN401
+        """Ends jobs as skipped: nothing was to be done. Raises as `ack` does."""
+        jobs = as_jobs(job)
+        self._end(self.statements.skip(jobs, [reason] * len(jobs)), conn)
+
+    def snooze(self, job: Job | Sequence[Job], delay: timedelta, *, conn: Any = None) -> None:  # noqa: ANN401
+        """Puts jobs back for `delay` without counting the attempt. Raises as `ack` does."""
+        jobs = as_jobs(job)
+        self._end(self.statements.snooze(jobs, [delay] * len(jobs)), conn)
+
+    def release(self, job: Job | Sequence[Job], *, conn: Any = None) -> None:  # noqa: ANN401
+        """Gives jobs back: ready at once, in their old places, the attempt not counted. Raises as `ack` does."""
+        self._end(self.statements.release(as_jobs(job)), conn)
+
+    def extend(
+        self,
+        job: Job | Sequence[Job],
+        lease: timedelta = models.DEFAULT_LEASE,
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> dict[int, bool]:
+        """Renews leases, to `lease` from now.
+
+        Returns:
+            By id, whether the job's cancellation was asked for.
+
+        Raises:
+            LeaseLost: names the jobs that were not ours any more; the others are renewed.
+        """
+        jobs = as_jobs(job)
+        held = self._run(self.statements.extend([(j.id, j.token) for j in jobs], lease), conn)
+        raise_lost([j.id for j in jobs if j.id not in held])
+        return held
+
+    def _end(self, statement: Statement[builtins.list[int]], conn: Any) -> None:  # noqa: ANN401
+        raise_lost(self._run(statement, conn))
+
+    def ack_in(self, job: Job, conn: Any, result: Json) -> None:  # noqa: ANN401
+        """What `Job.ack` calls."""
+        self.ack(job, result=result, conn=conn)
+
+    def is_cancelled(self, job: Job) -> bool:
+        """What `Job.cancel_requested` asks; a plain client learns of it from `extend` only."""
+        del job
+        return False
+
+    # Operate
+
+    def cancel(
+        self,
+        job_id: int | Sequence[int],
+        reason: str | None = None,
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> dict[int, JobState]:
+        """Cancels jobs, whoever has them: waiting ones at once, running ones as soon as they heed it.
+
+        Returns:
+            Of those that were unfinished, the state now: cancelled, or claimed while it stops.
+        """
+        return self._run(self.statements.cancel(as_ids(job_id), reason), conn)
+
+    def cancel_ref(self, ref: str, reason: str | None = None, *, conn: Any = None) -> int:  # noqa: ANN401
+        """Cancels all unfinished jobs with this `ref`, such as those of a deleted row; returns how many."""
+        return self._run(self.statements.cancel_ref(ref, reason), conn)
+
+    def retry(self, job_id: int | Sequence[int], *, conn: Any = None) -> builtins.list[int]:  # noqa: ANN401
+        """Makes jobs run again now, with all their attempts: dead or otherwise finished ones, or waiting ones at once.
+
+        Returns:
+            The ids that will run; not among them: claimed or unknown jobs, and those whose dedupe key
+            another job holds.
+        """
+        return self._run(self.statements.retry(as_ids(job_id)), conn)
+
+    def redrive(
+        self,
+        queue: str | None = None,
+        *,
+        kind: str | None = None,
+        limit: int = 1000,
+        conn: Any = None,  # noqa: ANN401
+    ) -> int:
+        """Retries up to `limit` dead jobs, the longest dead first; returns how many."""
+        return self._run(self.statements.redrive(queue, kind, limit), conn)
+
+    def purge(self, queue: str, *, kind: str | None = None, limit: int = 10_000, conn: Any = None) -> int:  # noqa: ANN401
+        """Deletes up to `limit` waiting jobs of a queue for good; returns how many."""
+        return self._run(self.statements.purge(queue, kind, limit), conn)
+
+    def pause(
+        self,
+        queue: str,
+        *,
+        until: datetime | None = None,
+        reason: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Stops claims from a queue, until `resume` or until a time; running jobs go on, enqueues are stored."""
+        self._run(self.statements.pause(queue, until, reason), conn)
+
+    def resume(self, queue: str, *, conn: Any = None) -> bool:  # noqa: ANN401
+        """Lets claims go on; returns whether the queue was paused."""
+        return self._run(self.statements.resume(queue), conn)
+
+    def maintain(self, *, conn: Any = None) -> models.Maintenance:  # noqa: ANN401
+        """One round of upkeep: promotes due jobs, ends expired claims, keeps lanes and partitions.
+
+        Workers do it all the time. Without any worker, call it every second or so, from cron for instance.
+        """
+        return self._run(self.statements.maintain(), conn)
+
+    # Look
+
+    def get(self, job_id: int, *, conn: Any = None) -> models.JobDetail:  # noqa: ANN401
+        """All that is stored of a job, unfinished or finished.
+
+        Raises:
+            JobNotFound: there is none, or its retention is over.
+        """
+        return self._run(self.statements.get(job_id), conn)
+
+    def list(  # noqa: PLR0913 - one per filter
+        self,
+        *,
+        queue: str | None = None,
+        kind: str | None = None,
+        state: JobState | str | None = None,
+        tag: str | None = None,
+        ref: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+        conn: Any = None,  # noqa: ANN401
+    ) -> builtins.list[models.JobSummary]:
+        """Jobs that fit all the filters, newest first, without payloads.
+
+        For the next page pass the last id as `before`.
+        """
+        return self._run(self.statements.list(queue, kind, state, tag, ref, before, limit), conn)
+
+    def stats(self, *, conn: Any = None) -> builtins.list[models.QueueStats]:  # noqa: ANN401
+        """Counts per queue. It counts rows: a second per few million."""
+        return self._run(self.statements.stats(), conn)
+
+    def wait(self, job_id: int, *, timeout: timedelta) -> models.JobDetail:
+        """Waits until a job is finished, well or badly: see its `state`, `result` and `history`.
+
+        Raises:
+            WaitTimeout: it was not finished in time.
+            JobNotFound: there is none (with retention 0, finished jobs are not kept).
+        """
+        deadline = time.monotonic() + timeout.total_seconds()
+        pause = WAIT_FIRST
+        while not self._run(self.statements.state(job_id)).finished:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(job_id, timeout.total_seconds())
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, WAIT_MOST)
+        return self.get(job_id)

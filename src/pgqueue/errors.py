@@ -1,0 +1,142 @@
+"""Every exception that pgqueue raises on purpose.
+
+    PgqueueError
+    ├── ConfigurationError          wrong arguments or set-up of this process
+    │   ├── UnknownKind             no handler is registered for a kind
+    │   └── EmbeddedServerError     the embedded Postgres cannot be started
+    ├── DatabaseError               the database refuses; also a psycopg.OperationalError
+    │   ├── DatabaseUnavailable     wrong DSN, server gone, no connection in time
+    │   └── PermissionDenied        this role lacks a grant; also psycopg's own class
+    ├── SchemaError                 the schema is not what this version needs
+    │   ├── SchemaMissing           not installed: run migrate
+    │   └── SchemaOutdated          older or newer than this version of pgqueue
+    ├── InvalidJob                  a job, name or option that cannot be stored; also a ValueError
+    │   └── PayloadError            a payload, result or metadata value that is no valid JSON
+    │       └── PayloadTooLarge     over the cap of the schema
+    └── JobError                    about jobs that exist, or should
+        ├── JobNotFound             no job with that id
+        ├── LeaseLost               the claim is no longer ours; nothing was written for it
+        ├── DuplicateJob            the dedupe key is taken and the caller asked to be told
+        └── WaitTimeout             the job did not finish in time; also a TimeoutError
+
+Each message ends with what to do next. Facts are attributes, so that no caller parses a message.
+Other errors of the driver pass through as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class PgqueueError(Exception):
+    """The base of all of them."""
+
+
+class ConfigurationError(PgqueueError):
+    """Arguments or set-up of this process are wrong."""
+
+
+class UnknownKind(ConfigurationError):
+    """No handler is registered for `kind`."""
+
+    def __init__(self, kind: str, known: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.known = tuple(sorted(known))
+        listed = ", ".join(self.known) or "none"
+        super().__init__(
+            f"no handler for kind {kind!r} (registered: {listed}); "
+            "register one with @handlers.register, or check the spelling"
+        )
+
+
+class EmbeddedServerError(ConfigurationError):
+    """The embedded Postgres cannot be found, made or started."""
+
+
+class DatabaseError(PgqueueError, psycopg.OperationalError):
+    """The database cannot do what was asked."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """No connection could be had: a wrong DSN, a server that is gone, or a pool in full use."""
+
+
+class PermissionDenied(DatabaseError, psycopg.errors.InsufficientPrivilege):
+    """The connected role lacks a grant; the message names the `grant_access` call that gives it."""
+
+
+class SchemaError(PgqueueError):
+    """The database's pgqueue schema is not what this version needs."""
+
+
+class SchemaMissing(SchemaError):
+    """pgqueue is not installed in `schema`."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        super().__init__(
+            f"pgqueue is not installed in schema {schema!r} of this database; "
+            "run client.migrate() or `pgqueue migrate`"
+        )
+
+
+class SchemaOutdated(SchemaError):
+    """The schema is of another version than this library."""
+
+
+class InvalidJob(PgqueueError, ValueError):
+    """A job, name or option that cannot be stored; nothing was written."""
+
+
+class PayloadError(InvalidJob):
+    """A payload, result or metadata value that is not storable JSON; nothing was written."""
+
+
+class PayloadTooLarge(PayloadError):
+    """A payload over the schema's cap; nothing was written."""
+
+
+class JobError(PgqueueError):
+    """About jobs that exist, or should."""
+
+
+class JobNotFound(JobError):
+    """There is no job `job_id`, neither unfinished nor in the archive."""
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"there is no job {job_id}; it never existed, or its retention is over"
+        )
+
+
+class LeaseLost(JobError):
+    """The claims of `job_ids` ended before this call; nothing was written for them.
+
+    Another worker may be running these jobs now. Undo what can be undone and drop the result.
+    """
+
+    def __init__(self, job_ids: Iterable[int]) -> None:
+        self.job_ids = tuple(job_ids)
+        shown = ", ".join(map(str, self.job_ids[:10])) + (" …" if len(self.job_ids) > 10 else "")
+        super().__init__(
+            f"the lease of job {shown} is lost: it ran out, or the job was cancelled or finished "
+            "elsewhere; nothing was written for it. Use a longer lease, or extend it while working"
+        )
+
+
+class DuplicateJob(JobError):
+    """An unfinished job holds this dedupe key, and the caller asked for an error (`raise`)."""
+
+
+class WaitTimeout(JobError, TimeoutError):
+    """The job did not finish within the time given; it goes on."""
+
+    def __init__(self, job_id: int, seconds: float) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} did not finish within {seconds:g} s; it is still in the queue")

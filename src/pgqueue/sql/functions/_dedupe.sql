@@ -1,0 +1,50 @@
+-- Keys are per kind, and stored hashed: a B-tree entry may not exceed 2,704 bytes, a key may.
+create or replace function @extschema@._dedupe_hash(kind text, dedupe_key text) returns bytea
+language sql immutable strict parallel safe
+as $$ select sha256(convert_to(kind || chr(31) || dedupe_key, 'UTF8')) $$;
+
+-- Stores `new` unless its dedupe key is held; returns the holder's id, or null when it was stored.
+-- A unique index and a loop, not an advisory lock: a holder that rolls back takes its key with it.
+create or replace function @extschema@._enqueue_once(new @extschema@.job, on_conflict text) returns bigint
+language plpgsql volatile
+as $$
+#variable_conflict use_column
+declare
+    v_holder bigint;
+begin
+    loop
+        insert into @extschema@.job select new.*
+        on conflict (dedupe_hash) where dedupe_hash is not null do nothing;
+        if found then
+            return null;
+        end if;
+
+        if on_conflict = 'replace' then
+            -- A job that runs keeps what it started with.
+            update @extschema@.job j set
+                payload = new.payload, run_at = new.run_at, priority = new.priority, queue = new.queue,
+                max_attempts = new.max_attempts, backoff = new.backoff, tags = new.tags,
+                metadata = new.metadata, ref = new.ref,
+                position = case
+                    when new.position is not null and j.priority = new.priority and j.queue = new.queue
+                    then coalesce(j.position, new.position) else new.position
+                end
+            where j.dedupe_hash = new.dedupe_hash and j.lease_until is null
+            returning j.id into v_holder;
+            if found then
+                return v_holder;
+            end if;
+        end if;
+
+        select j.id into v_holder from @extschema@.job j where j.dedupe_hash = new.dedupe_hash;
+        if found then
+            if on_conflict = 'raise' then
+                raise exception 'job % holds the dedupe key % of kind %', v_holder, left(new.dedupe_key, 100), new.kind
+                    using errcode = 'PQ001', detail = v_holder::text;
+            end if;
+            return v_holder;
+        end if;
+        -- The holder ended between the two statements: the key is free again.
+    end loop;
+end
+$$;

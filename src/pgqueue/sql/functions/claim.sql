@@ -1,0 +1,100 @@
+-- Takes up to `count` ready jobs for `lease`: the attempt is counted and a fresh token written. Rows come
+-- back complete, in no particular order. Ack, fail or extend them with (id, token) before the lease ends,
+-- or they run again.
+--
+-- Lanes are visited in the order of `queues`, then by priority, 0 first, each from its oldest job on; one
+-- claim in sixteen (the tokens are random) visits the lane with the oldest job first instead, so that
+-- a saturated priority 0 cannot starve 9. `kinds` limits the claim to what the caller can run; null is any.
+--
+-- `floors` are the caller's own hints, ten per queue by priority: no job it wants stands below. Null is the
+-- database's hint, 0 the very bottom. The scan of dead index entries below the floor is what they save;
+-- why and how much: docs/architecture.md.
+create or replace function @extschema@.claim(
+    queues text[] default '{default}',
+    count integer default 1,
+    lease interval default '30 seconds',
+    kinds text[] default null,
+    worker text default null,
+    floors bigint[] default null
+) returns table (
+    id bigint, token bigint, queue text, kind text, payload jsonb, priority smallint, attempt integer,
+    max_attempts integer, run_at timestamptz, enqueued_at timestamptz, claimed_at timestamptz,
+    lease_until timestamptz, "position" bigint, dedupe_key text, tags text[], metadata jsonb, ref text
+)
+language plpgsql volatile
+rows 100
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := @extschema@.clock();
+    -- 53 random bits: no sequence that a failover could set back, and exact in every JSON reader.
+    v_token bigint := (random() * 9007199254740991)::bigint;
+    v_oldest_first boolean := v_token % 16 = 0;
+    v_ids bigint[];
+    v_above_head boolean;
+begin
+    if lease <= interval '0' or lease is null then
+        raise exception 'lease % is not positive', lease using errcode = 'PQ002';
+    end if;
+
+    select array_agg(c.id), bool_or(c.above_head) into v_ids, v_above_head
+    from (
+        select j.id, j.position > l.head as above_head
+        from (
+            select l.queue, l.priority, max(l.head) as head,
+                coalesce(claim.floors[(q.place - 1) * 10 + l.priority + 1], max(l.floor)) as floor
+            from unnest(claim.queues) with ordinality q (name, place)
+            join @extschema@.lane l on l.queue = q.name
+            where not exists (
+                select from @extschema@.queue p where p.name = q.name and p.paused_until > v_now
+            )
+            group by l.queue, l.priority, q.place
+            order by
+                case when v_oldest_first then (
+                    select min(j.position) from (
+                        select j.position from @extschema@.job j
+                        where j.queue = l.queue and j.priority = l.priority
+                            and j.position >= coalesce(claim.floors[(q.place - 1) * 10 + l.priority + 1], max(l.floor))
+                            and j.lease_until is null
+                            and (claim.kinds is null or j.kind = any (claim.kinds))
+                        order by j.position limit 1
+                    ) j
+                ) end,
+                q.place, l.priority
+        ) l
+        cross join lateral (
+            select j.id, j.position from @extschema@.job j
+            where j.queue = l.queue and j.priority = l.priority and j.position >= l.floor
+                and j.lease_until is null
+                and (claim.kinds is null or j.kind = any (claim.kinds))
+            order by j.position
+            limit claim.count
+            for update skip locked
+        ) j
+        limit claim.count
+    ) c;
+    if v_ids is null then
+        return;
+    end if;
+
+    return query
+    update @extschema@.job j set
+        token = v_token,
+        lease_until = v_now + claim.lease,
+        claimed_at = v_now,
+        attempt = j.attempt + 1,
+        worker = claim.worker,
+        dedupe_hash = case when j.dedupe_until = 'start' then null else j.dedupe_hash end
+    where j.id = any (v_ids) and j.lease_until is null
+    returning j.id, j.token, j.queue, j.kind, j.payload, j.priority, j.attempt, j.max_attempts, j.run_at,
+        j.enqueued_at, j.claimed_at, j.lease_until, j.position, j.dedupe_key, j.tags, j.metadata, j.ref;
+
+    if v_above_head then
+        -- Inserted, not updated, and well ahead: the reaper's bound costs one row in ten thousand jobs.
+        insert into @extschema@.lane (queue, priority, head)
+        select j.queue, j.priority, max(j.position) + 10000 from @extschema@.job j
+        where j.id = any (v_ids)
+        group by j.queue, j.priority;
+    end if;
+end
+$$;

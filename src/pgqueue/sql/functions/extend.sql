@@ -1,0 +1,22 @@
+-- Renews the leases of jobs that are still ours, to `lease` from now; returns those, each with whether its
+-- cancellation was asked for. Ids that do not come back are lost.
+create or replace function @extschema@.extend(ids bigint[], tokens bigint[], lease interval)
+returns table (id bigint, cancel_requested boolean)
+language plpgsql volatile
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := @extschema@.clock();
+begin
+    if lease <= interval '0' or lease is null then
+        raise exception 'lease % is not positive', lease using errcode = 'PQ002';
+    end if;
+    return query
+    update @extschema@.job j set lease_until = v_now + extend.lease
+    from (
+        select c.id, c.token from unnest(extend.ids, extend.tokens) c (id, token) order by c.id
+    ) c
+    where j.id = c.id and j.token = c.token and j.lease_until is not null
+    returning j.id, j.cancel_requested;
+end
+$$;

@@ -1,0 +1,28 @@
+-- Stops claims from a queue, until resume() or until a time; running jobs go on, enqueues are stored.
+-- For ever is the year 9999, because not every language has a timestamp of infinity.
+create or replace function @extschema@.pause(
+    queue text, until timestamptz default 'infinity', reason text default null
+) returns void
+language sql volatile
+as $$
+    insert into @extschema@.queue (name, paused_at, paused_until, pause_reason)
+    values (pause.queue, @extschema@.clock(), least(pause.until, '9999-12-31 00:00Z'), pause.reason)
+    on conflict (name) do update set
+        paused_at = excluded.paused_at, paused_until = excluded.paused_until, pause_reason = excluded.pause_reason
+$$;
+
+-- Lets claims go on; true if the queue was paused.
+create or replace function @extschema@.resume(queue text) returns boolean
+language plpgsql volatile
+as $$
+declare
+    v_now timestamptz := @extschema@.clock();
+    v_was_paused boolean;
+begin
+    select q.paused_until > v_now into v_was_paused from @extschema@.queue q where q.name = resume.queue for update;
+    update @extschema@.queue q set paused_at = null, paused_until = null, pause_reason = null
+    where q.name = resume.queue;
+    perform @extschema@._ring(array[resume.queue], v_now);
+    return coalesce(v_was_paused, false);
+end
+$$;

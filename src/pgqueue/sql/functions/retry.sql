@@ -1,0 +1,69 @@
+-- Makes jobs run again, now: finished ones of any state come back from the archive with their history and
+-- all their attempts before them, waiting ones become ready at once. Returns the ids that are ready now; not
+-- among them are claimed jobs, unknown ids, and finished ones whose dedupe key another job holds.
+create or replace function @extschema@.retry(ids bigint[]) returns setof bigint
+language plpgsql volatile
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := @extschema@.clock();
+    v_old @extschema@.archive;
+    v_job @extschema@.job;
+begin
+    return query
+    update @extschema@.job j set run_at = v_now, position = nextval('@extschema@.position_seq')
+    where j.id = any (array(
+            select j.id from @extschema@.job j
+            where j.id = any (retry.ids) and j.lease_until is null and j.position is null
+            order by j.id for update
+        ))
+    returning j.id;
+
+    for v_old in
+        delete from @extschema@.archive a where a.id = any (retry.ids) returning a.*
+    loop
+        v_job := null;
+        v_job.id := v_old.id;
+        v_job.position := nextval('@extschema@.position_seq');
+        v_job.run_at := v_now;
+        v_job.enqueued_at := v_old.enqueued_at;
+        v_job.token := v_old.token;
+        v_job.attempt := 0;
+        v_job.max_attempts := v_old.max_attempts;
+        v_job.priority := v_old.priority;
+        v_job.cancel_requested := false;
+        v_job.queue := v_old.queue;
+        v_job.kind := v_old.kind;
+        v_job.payload := v_old.payload;
+        v_job.backoff := v_old.backoff;
+        v_job.dedupe_until := v_old.dedupe_until;
+        v_job.dedupe_key := v_old.dedupe_key;
+        v_job.dedupe_hash := @extschema@._dedupe_hash(v_old.kind, v_old.dedupe_key);
+        v_job.tags := v_old.tags;
+        v_job.metadata := v_old.metadata;
+        v_job.ref := v_old.ref;
+        v_job.history := v_old.history;
+        if @extschema@._enqueue_once(v_job, 'return') is null then
+            perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority]);
+            return next v_job.id;
+        else
+            insert into @extschema@.archive select v_old.*;
+        end if;
+    end loop;
+end
+$$;
+
+-- Retries up to `count` dead jobs, the longest dead first, of one queue or kind or of all; returns how many. Call it again for more.
+create or replace function @extschema@.redrive(queue text default null, kind text default null, count integer default 1000)
+returns bigint
+language sql volatile
+as $$
+    select count(*) from @extschema@.retry(array(
+        select a.id from @extschema@.archive a
+        where a.state = 'dead'
+            and (redrive.queue is null or a.queue = redrive.queue)
+            and (redrive.kind is null or a.kind = redrive.kind)
+        order by a.finished_at
+        limit redrive.count
+    ))
+$$;

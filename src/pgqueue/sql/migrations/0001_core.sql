@@ -1,0 +1,141 @@
+-- The tables of pgqueue. @extschema@ is replaced by the quoted schema name.
+-- Words and reasons: docs/architecture.md.
+
+create sequence @extschema@.job_id_seq as bigint;
+create sequence @extschema@.position_seq as bigint;
+
+-- Unfinished jobs only: scheduled (position is null), ready, claimed (lease_until is not null).
+-- A claim writes none of the indexed columns, so that it is a HOT update and leaves no dead index entry;
+-- fillfactor 50 leaves each row the room for its claimed version on the same page.
+create table @extschema@.job (
+    id bigint not null default nextval('@extschema@.job_id_seq') primary key,
+    -- Place in the lane (queue, priority); drawn when the job becomes ready.
+    position bigint default nextval('@extschema@.position_seq'),
+    run_at timestamptz not null default clock_timestamp() check (run_at < '9999-01-01 00:00Z'),
+    enqueued_at timestamptz not null default clock_timestamp(),
+    claimed_at timestamptz,
+    lease_until timestamptz,
+    -- The fencing number of the last claim; it stays after a fail, so that a replayed fail is known.
+    token bigint,
+    attempt integer not null default 0,
+    max_attempts integer not null check (max_attempts > 0),
+    priority smallint not null default 5 check (priority between 0 and 9),
+    cancel_requested boolean not null default false,
+    -- A bounded quantifier such as {1,128} would cost 7 us a row, sixty times this expression.
+    queue text not null check (queue ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(queue) <= 128),
+    kind text not null check (kind ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(kind) <= 128),
+    payload jsonb not null,
+    worker text,
+    backoff jsonb,
+    dedupe_until text check (dedupe_until in ('start', 'finish')),
+    dedupe_key text,
+    -- Holds the key; null while a job with scope 'start' runs.
+    dedupe_hash bytea,
+    tags text[],
+    metadata jsonb,
+    ref text,
+    history jsonb
+) with (
+    fillfactor = 50,
+    -- Dead rows are the cost of a queue: vacuum early, without pauses, and never take the
+    -- exclusive lock that truncating the file would need.
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0.1,
+    autovacuum_analyze_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = off
+);
+
+-- One B-tree, one question each: what is next in a lane, what is due, who holds a key, whose job is it.
+create index job_ready on @extschema@.job (queue, priority, position) where position is not null;
+create index job_scheduled on @extschema@.job (run_at) where position is null;
+create unique index job_dedupe on @extschema@.job (dedupe_hash) where dedupe_hash is not null;
+create index job_ref on @extschema@.job (ref) where ref is not null;
+
+-- Finished jobs. Dead ones are kept apart, for their longer retention. Partitions by finish time are
+-- made and dropped by _partitions(); the default ones only catch what comes when nobody maintains.
+create table @extschema@.archive (
+    id bigint not null,
+    state text not null,
+    finished_at timestamptz not null,
+    run_at timestamptz not null,
+    enqueued_at timestamptz not null,
+    claimed_at timestamptz,
+    token bigint,
+    attempt integer not null,
+    max_attempts integer not null,
+    priority smallint not null,
+    queue text not null,
+    kind text not null,
+    payload jsonb not null,
+    worker text,
+    backoff jsonb,
+    dedupe_until text,
+    dedupe_key text,
+    tags text[],
+    metadata jsonb,
+    ref text,
+    history jsonb,
+    result jsonb
+) partition by list (state);
+create index archive_id on @extschema@.archive (id);
+
+create table @extschema@.archive_dead partition of @extschema@.archive
+    for values in ('dead') partition by range (finished_at);
+create table @extschema@.archive_done partition of @extschema@.archive
+    for values in ('succeeded', 'cancelled', 'skipped') partition by range (finished_at);
+create table @extschema@.archive_dead_default partition of @extschema@.archive_dead default;
+create table @extschema@.archive_done_default partition of @extschema@.archive_done default;
+
+-- What is known of a lane, as marks: only ever inserted by enqueue (a new lane) and claim (a higher
+-- head), so that nobody waits for anybody; the greatest value counts. Maintenance folds them.
+--   head:   no claimed job stands above it (rises in steps, so that few claims write it)
+--   floor:  a hint, no ready job below it      bottom: a hint, no unfinished job below it
+create table @extschema@.lane (
+    queue text not null,
+    priority smallint not null,
+    head bigint not null default 0,
+    floor bigint not null default 0,
+    bottom bigint not null default 0
+);
+create index lane_queue on @extschema@.lane (queue, priority);
+
+create table @extschema@.queue (
+    name text primary key,
+    paused_at timestamptz,
+    paused_until timestamptz,
+    pause_reason text
+);
+
+-- Idle workers; enqueue rings only for these (NOTIFY at every commit would end group commit).
+create table @extschema@.sleeper (
+    queue text not null,
+    worker text not null,
+    until timestamptz not null,
+    primary key (queue, worker)
+);
+
+create table @extschema@.setting (
+    only_row boolean primary key default true check (only_row),
+    max_payload_bytes integer not null default 262144 check (max_payload_bytes between 1024 and 67108864),
+    -- Zero: succeeded, cancelled and skipped jobs are not kept at all.
+    retention interval not null default '14 days' check (retention >= '0'),
+    dead_retention interval not null default '90 days' check (dead_retention > '0'),
+    partition_width interval not null default '1 day' check (partition_width in ('1 hour', '1 day')),
+    max_attempts integer not null default 20 check (max_attempts > 0),
+    -- Seconds; see _backoff().
+    backoff jsonb not null default '{"base": 2, "factor": 2, "cap": 3600, "jitter": 0.25}'
+);
+insert into @extschema@.setting default values;
+
+-- Registers of the maintenance, in microseconds since 1970. Sequences, because one is overwritten in
+-- place: a row updated every second would grow a chain of dead versions under an old snapshot.
+create sequence @extschema@.promote_due as bigint minvalue 0 start 0;
+create sequence @extschema@.promote_floor as bigint minvalue 0 start 0;
+create sequence @extschema@.promote_rescan as bigint minvalue 0 start 0;
+create sequence @extschema@.reap_due as bigint minvalue 0 start 0;
+create sequence @extschema@.reap_rescan as bigint minvalue 0 start 0;
+create sequence @extschema@.lanes_due as bigint minvalue 0 start 0;
+create sequence @extschema@.lanes_rescan as bigint minvalue 0 start 0;
+create sequence @extschema@.partitions_due as bigint minvalue 0 start 0;
