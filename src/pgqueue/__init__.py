@@ -8,6 +8,7 @@ from __future__ import annotations
 from pgqueue import errors
 from pgqueue.aclient import AsyncClient
 from pgqueue.client import Client
+from pgqueue.codec import Codec
 from pgqueue.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -25,6 +26,8 @@ from pgqueue.errors import (
     UnknownKind,
     WaitTimeout,
 )
+from pgqueue.events import AttemptEnded, Outcome
+from pgqueue.handlers import Handlers, Kind
 from pgqueue.jsontext import Json
 from pgqueue.models import (
     Attempt,
@@ -40,5 +43,6 @@ from pgqueue.models import (
 )
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
 from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
+from pgqueue.worker import Worker
 
 __version__ = "0.1.0"

@@ -139,6 +139,14 @@ class Driver(_Target["psycopg_pool.ConnectionPool[Any]"]):
         with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
             return statement.read(cursor.execute(statement.sql, statement.params).fetchall())
 
+    @classmethod
+    def execute_alone(cls, statement: Statement[T], connection: psycopg.Connection[Any]) -> T:
+        """Executes `statement` as a transaction of its own on a connection of `connect`."""
+        result = cls.execute(statement, connection)
+        if not connection.autocommit:
+            connection.commit()
+        return result
+
     @staticmethod
     def _configure(conn: psycopg.Connection[Any]) -> None:
         row = conn.execute(_SHOW_ISOLATION).fetchone()

@@ -1,0 +1,115 @@
+"""Runs the handler of claimed jobs, and reads its return value or exception as an ending.
+
+Used by the worker's pools, and by `pgqueue.testing` inline.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pgqueue import jsontext
+from pgqueue.errors import ConfigurationError
+from pgqueue.events import Outcome
+from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from pgqueue.handlers import Handlers, Kind
+    from pgqueue.models import Job
+
+
+@attrs.define(eq=False)
+class Ending:
+    """How one attempt ended, to be reported to the database."""
+
+    job: Job[Any]
+    outcome: Outcome
+    result: str | None = None
+    """JSON text."""
+    error: BaseException | None = None
+    reason: str = ""
+    delay: timedelta | None = None
+    duration: float = 0.0
+    """Seconds."""
+
+
+def run(handlers: Handlers, kind: Kind[Any], jobs: Sequence[Job[Any]]) -> list[Ending]:
+    """Runs a sync handler in this thread, on one job or on a batch. Never raises an `Exception`."""
+    started = time.perf_counter()
+    try:
+        decoded = [kind.decoded(job) for job in jobs] if kind.payload is not None else jobs
+        around = handlers.around(decoded[0])
+        argument = decoded[0] if kind.batch is None else list(decoded)
+        if around is None:
+            returned = kind.function(argument)
+        else:
+            with around:
+                returned = kind.function(argument)
+        endings = _read(kind, jobs, returned)
+    except (Exception, SystemExit) as error:
+        endings = failed(jobs, error)
+    return _timed(endings, started)
+
+
+async def arun(handlers: Handlers, kind: Kind[Any], jobs: Sequence[Job[Any]]) -> list[Ending]:
+    """Runs an async handler in this task. Never raises an `Exception`; a cancellation passes through."""
+    started = time.perf_counter()
+    try:
+        decoded = [kind.decoded(job) for job in jobs] if kind.payload is not None else jobs
+        around = handlers.around(decoded[0])
+        argument = decoded[0] if kind.batch is None else list(decoded)
+        if around is None:
+            returned = await kind.function(argument)  # type: ignore[misc] # is_async says so
+        else:
+            with around:
+                returned = await kind.function(argument)  # type: ignore[misc]
+        endings = _read(kind, jobs, returned)
+    except (Exception, SystemExit) as error:
+        endings = failed(jobs, error)
+    return _timed(endings, started)
+
+
+def failed(jobs: Sequence[Job[Any]], error: BaseException) -> list[Ending]:
+    """The endings of attempts that raised `error`."""
+    return [Ending(job, Outcome.FAILED, error=error) for job in jobs]
+
+
+def _read(kind: Kind[Any], jobs: Sequence[Job[Any]], returned: object) -> list[Ending]:
+    if kind.batch is None:
+        return [_ending(jobs[0], returned)]
+    if returned is None:
+        return [Ending(job, Outcome.SUCCEEDED) for job in jobs]
+    if not isinstance(returned, (list, tuple)) or len(returned) != len(jobs):
+        raise ConfigurationError(
+            f"the batch handler of {kind.name!r} returned neither None nor a list of {len(jobs)} values, one per job"
+        )
+    return [_ending(job, value) for job, value in zip(jobs, returned, strict=True)]
+
+
+def _ending(job: Job[Any], returned: object) -> Ending:
+    if returned is None:
+        return Ending(job, Outcome.SUCCEEDED)
+    if isinstance(returned, Retry):
+        return Ending(job, Outcome.FAILED, reason=returned.reason, delay=returned.delay)
+    if isinstance(returned, Snooze):
+        return Ending(job, Outcome.SNOOZED, delay=returned.delay)
+    if isinstance(returned, Skip):
+        return Ending(job, Outcome.SKIPPED, reason=returned.reason)
+    if isinstance(returned, Cancel):
+        return Ending(job, Outcome.CANCELLED, reason=returned.reason)
+    try:
+        return Ending(job, Outcome.SUCCEEDED, result=jsontext.dumps(returned, "result"))
+    except jsontext.PayloadError as error:
+        return Ending(job, Outcome.FAILED, error=error)
+
+
+def _timed(endings: list[Ending], started: float) -> list[Ending]:
+    seconds = time.perf_counter() - started
+    for ending in endings:
+        ending.duration = seconds
+    return endings
