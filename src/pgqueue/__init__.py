@@ -1,4 +1,4 @@
-"""A job queue on the Postgres that you already have: enqueue in your transaction, claim with a lease, ack.
+"""A job queue on the Postgres you already have: enqueue in your transaction, claim, ack.
 
 The whole public API stands on this page; each name is documented where it lives.
 """
@@ -46,3 +46,49 @@ from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
 from pgqueue.worker import Worker
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Attempt",
+    "AttemptEnded",
+    "Cancel",
+    "Client",
+    "Codec",
+    "ConfigurationError",
+    "Constant",
+    "DatabaseUnavailable",
+    "Delays",
+    "DuplicateJob",
+    "EnqueueManyResult",
+    "EnqueueResult",
+    "Exponential",
+    "Handlers",
+    "InvalidJob",
+    "Job",
+    "JobDetail",
+    "JobNotFound",
+    "JobState",
+    "JobSummary",
+    "Json",
+    "Kind",
+    "LeaseLost",
+    "Maintenance",
+    "NewJob",
+    "Outcome",
+    "PayloadError",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "PgqueueError",
+    "QueueStats",
+    "Retry",
+    "RetryPolicy",
+    "SchemaError",
+    "SchemaMissing",
+    "SchemaOutdated",
+    "Skip",
+    "Snooze",
+    "UnknownKind",
+    "WaitTimeout",
+    "Worker",
+    "errors",
+]
