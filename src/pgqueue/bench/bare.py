@@ -91,8 +91,9 @@ class Bare:
         end = f"delete from {self.job} where id = any (%s::bigint[])"
         if keep:
             columns = (
-                "id, run_at, enqueued_at, claimed_at, token, attempt, max_attempts, priority, queue, "
-                "kind, payload, worker, backoff, dedupe_until, dedupe_key, tags, metadata, ref, history"
+                "id, run_at, enqueued_at, claimed_at, token, attempt, max_attempts, priority, "
+                "queue, kind, payload, worker, backoff, dedupe_until, dedupe_key, tags, "
+                "metadata, ref, history"
             )
             end = (
                 f"with gone as ({end} returning *) "
@@ -116,7 +117,7 @@ class Bare:
             for _ in range(count):
                 sent = time.perf_counter()
                 self._run("notify pgqueue_bench")
-                for _ in listener.notifies(timeout=1, stop_after=1):
+                if next(listener.notifies(timeout=1), None) is not None:
                     delays.append(time.perf_counter() - sent)
         return delays
 

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgqueue.bench.bare import PAYLOAD
 from pgqueue.client import Client
@@ -36,9 +36,10 @@ def _noop_in_thread(job: Job[object]) -> None:
 
 
 @latency_handlers.register("ping", queue=QUEUE)
-async def _ping(job: Job[dict[str, float]]) -> float:
+async def _ping(job: Job[Any]) -> float:
     """The seconds since the job was sent, by this machine's clock."""
-    return time.time() - job.payload["sent_at"]
+    sent_at: float = job.payload["sent_at"]
+    return time.time() - sent_at
 
 
 def fill(client: Client, count: int) -> float:
@@ -122,7 +123,7 @@ def drain(dsn: str, schema: str, processes: int, *, sync: bool = False) -> float
         pipe.recv()
     for pipe in pipes:
         pipe.send("go")
-    times = [pipe.recv() for pipe in pipes]
+    times: list[tuple[float, float]] = [pipe.recv() for pipe in pipes]
     for child in children:
         child.join()
     return max(end for _, end in times) - min(start for start, _ in times)
@@ -133,7 +134,7 @@ def _serve(dsn: str, schema: str) -> None:
 
 
 def latencies(client: Client, count: int, per_second: float) -> list[float]:
-    """Seconds from just before enqueue to the handler's start, on an idle worker, at an even rate."""
+    """Seconds from just before enqueue to the handler's start, at an even rate."""
     child = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(client.dsn, client.schema), daemon=True
     )
