@@ -1,0 +1,90 @@
+"""Each example runs as its own process, as a reader would run it, and says what it promises to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pgqueue.client import Client
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SAYS = {
+    "quickstart.py": ["sending a mail to ada@example.org"],
+    "quickstart_async.py": ["sending a mail to ada@example.org"],
+    "worker_module.py": [
+        "mail to ada@example.org: Hello",
+        "cancelled: nobody is no address",
+        "failed: the server was busy",
+        "fetched https://example.org with attempt 2",
+        "indexed [0, 1, 2, 3, 4]",
+    ],
+    "transactional.py": [
+        "rolled back:  {'ada': 100, 'bob': 0} jobs: 0",
+        "committed:    {'ada': 70, 'bob': 0} jobs: 1",
+        "worked:       {'ada': 70, 'bob': 30} job: succeeded with attempt 2",
+    ],
+    "claim_loop.py": ["page 2", "refused: the lease of job"],
+    "sql_trigger.py": [
+        "two inserts: ['customer:1 scheduled', 'customer:2 scheduled']",
+        "warning: customer 3 gets no welcome: payload of",
+        "3 customers now: ['customer:1 scheduled', 'customer:2 scheduled']",
+        "one deleted: ['customer:1 cancelled', 'customer:2 scheduled']",
+    ],
+    "flask_app.py": [
+        "sign up: 202 again: 409",
+        "jobs waiting: 1",
+        "after:  {'attempt': 1, 'result': {'sent_to': 'ada@example.org'}, 'state': 'succeeded'}",
+    ],
+    "fastapi_app.py": ["202", "{'state': 'succeeded', 'result': {'words': 6}}", "404"],
+}
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(pgqueue_dsn: str) -> Run:
+    """Run Python with some arguments on the test's database; gives what it printed."""
+
+    def run(*args: str | Path) -> str:
+        environment = {**os.environ, "PGQUEUE_DSN": pgqueue_dsn}
+        done = subprocess.run(
+            [sys.executable, *args],
+            cwd=EXAMPLES,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=25,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        assert "Traceback" not in done.stdout
+        return done.stdout
+
+    return run
+
+
+def test_every_example_is_run() -> None:
+    """A new example gets its line here."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_example_says_what_it_promises(run: Run, name: str) -> None:
+    """It ends well and without warnings, also when it is run again, and prints these lines."""
+    for _ in ("first", "again"):
+        printed = run("-W", "error", name)
+        for words in SAYS[name]:
+            assert words in printed
+
+
+def test_worker_command_runs_the_module(run: Run, pgqueue_client: Client) -> None:
+    """The command that the module's docstring names runs its handlers."""
+    job_id = pgqueue_client.enqueue("email.send", {"to": "bob@example.org"}, queue="shop").id
+    run("-m", "pgqueue", "worker", "worker_module:handlers", "-q", "shop", "--drain")
+    assert str(pgqueue_client.get(job_id).state) == "succeeded"
