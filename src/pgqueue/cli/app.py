@@ -1,0 +1,70 @@
+"""The command `pgqueue`, put together."""
+
+from __future__ import annotations
+
+import io
+import platform
+import sys
+
+import click
+import psycopg
+
+import pgqueue
+from pgqueue.cli.bench import bench
+from pgqueue.cli.command import App, help_instead
+from pgqueue.cli.decide import cancel, redrive, retry
+from pgqueue.cli.demo import demo
+from pgqueue.cli.enqueue import enqueue
+from pgqueue.cli.exits import Exit
+from pgqueue.cli.job import job
+from pgqueue.cli.jobs import jobs
+from pgqueue.cli.queues import pause, purge, resume, stats
+from pgqueue.cli.schema import grant, migrate
+from pgqueue.cli.server import server
+from pgqueue.cli.upkeep import maintain
+from pgqueue.cli.worker import worker
+
+THEMES: dict[str, tuple[click.Command, ...]] = {
+    "The schema": (migrate, grant),
+    "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
+    "Queues": (stats, pause, resume, purge),
+    "Run": (worker, maintain),
+    "Try": (server, demo, bench),
+}
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value:
+        click.echo(
+            f"pgqueue {pgqueue.__version__} (Python {platform.python_version()}, "
+            f"psycopg {psycopg.__version__} {psycopg.pq.__impl__})"
+        )
+        ctx.exit()
+
+
+@click.group(
+    cls=App,
+    themes={theme: tuple(c.name or "" for c in commands) for theme, commands in THEMES.items()},
+    commands=[command for commands in THEMES.values() for command in commands],
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False,
+    callback=_print_version, help="Print the version.",
+)  # fmt: skip
+@click.pass_context
+def app(ctx: click.Context) -> Exit | None:
+    """A job queue on Postgres.
+
+    Common options may stand before or after the command.
+    """
+    return help_instead(ctx)
+
+
+def run() -> int:
+    """Runs the command line of this process and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # data may have what the encoding lacks
+    return app.run(sys.argv[1:])

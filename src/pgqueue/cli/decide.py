@@ -1,0 +1,118 @@
+"""`retry`, `redrive` and `cancel`: what to do with jobs that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import click
+
+from pgqueue.cli import output
+from pgqueue.cli.command import Command
+from pgqueue.cli.exits import Exit
+from pgqueue.cli.params import COUNT, JOB_ID
+from pgqueue.cli.session import Session, pass_session
+from pgqueue.errors import JobNotFound
+from pgqueue.models import JobState
+
+RETRY_MOST = 1000
+
+
+@click.command(cls=Command)
+@click.argument("ids", type=JOB_ID, nargs=-1, required=True)
+@pass_session
+def retry(session: Session, ids: Sequence[int]) -> Exit:
+    """Run jobs again now, with all their attempts.
+
+    Finished ones of any state come back; waiting ones need not wait any more.
+    """
+    done = dict.fromkeys(session.client().retry(ids), JobState.READY)
+    return _tell(session, ids, done, _retried)
+
+
+def _retried(state: JobState, done: bool) -> str:  # noqa: FBT001 - a fact about the state
+    if done:
+        return "runs again"
+    if state is JobState.CLAIMED:
+        return "is running; it was left alone"
+    if state is JobState.READY:
+        return "is ready already"
+    return f"stays {state}: another job holds its dedupe key"
+
+
+@click.command(cls=Command)
+@click.option("-q", "--queue", help="Only of this queue.")
+@click.option("-k", "--kind", help="Only of this kind.")
+@click.option(
+    "-n",
+    "--limit",
+    metavar="NUMBER",
+    type=COUNT,
+    default=RETRY_MOST,
+    show_default=True,
+    help="The most to run again.",
+)
+@pass_session
+def redrive(session: Session, *, queue: str | None, kind: str | None, limit: int) -> Exit:
+    """Run dead jobs again, those dead the longest first."""
+    count = session.client().redrive(queue, kind=kind, limit=limit)
+    text = f"{output.quantity(count, 'dead job')} will run again" if count else "no dead jobs"
+    if count == limit:
+        text += "; there may be more: repeat the command"
+    output.answer(session.json, {"retried": count}, text)
+    return Exit.OK if count else Exit.NEGATIVE
+
+
+@click.command(cls=Command)
+@click.argument("ids", type=JOB_ID, nargs=-1)
+@click.option("--ref", help="Instead of ids: all unfinished jobs about this.")
+@click.option("--reason", help="Kept in the job's history.")
+@pass_session
+def cancel(session: Session, ids: Sequence[int], *, ref: str | None, reason: str | None) -> Exit:
+    """Cancel jobs, waiting or running.
+
+    Waiting ones end at once, running ones are asked to stop.
+    """
+    if bool(ids) == (ref is not None):
+        raise click.UsageError("give the ids of jobs, or --ref")
+    if ref is None:
+        return _tell(session, ids, session.client().cancel(ids, reason), _cancelled)
+    count = session.client().cancel_ref(ref, reason)
+    text = f"{output.quantity(count, 'job')} cancelled, or asked to stop"
+    output.answer(
+        session.json, {"cancelled": count}, text if count else f"no unfinished jobs about {ref!r}"
+    )
+    return Exit.OK if count else Exit.NEGATIVE
+
+
+def _cancelled(state: JobState, done: bool) -> str:  # noqa: FBT001 - a fact about the state
+    if not done:
+        return f"is finished already: {state}"
+    return "is running and was asked to stop" if state is JobState.CLAIMED else "is cancelled"
+
+
+def _tell(
+    session: Session,
+    ids: Sequence[int],
+    done: Mapping[int, JobState],
+    words: Callable[[JobState, bool], str],
+) -> Exit:
+    """One line for each id, and the exit code: NOT_FOUND before NEGATIVE before OK."""
+    code = Exit.OK
+    for job_id in dict.fromkeys(ids):
+        state = done.get(job_id) or _state(session, job_id)
+        is_done = job_id in done
+        text = f"job {job_id} {words(state, is_done)}" if state else f"there is no job {job_id}"
+        output.answer(session.json, {"id": job_id, "done": is_done, "state": state}, text)
+        if state is None:
+            code = Exit.NOT_FOUND
+        elif not is_done and code is Exit.OK:
+            code = Exit.NEGATIVE
+    return code
+
+
+def _state(session: Session, job_id: int) -> JobState | None:
+    client = session.client()
+    try:
+        return client.driver.run(client.statements.state(job_id))
+    except JobNotFound:
+        return None

@@ -1,0 +1,127 @@
+"""`worker`: runs jobs until it is told to stop."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from pgqueue import models
+from pgqueue.cli import params
+from pgqueue.cli.command import Command
+from pgqueue.cli.load import load_handlers
+from pgqueue.cli.report import note
+from pgqueue.cli.session import Session, pass_session
+from pgqueue.handlers import Handlers
+from pgqueue.worker import Worker
+
+_SOME = click.IntRange(min=1)
+
+
+@click.command(cls=Command)
+@click.argument("handlers", metavar="MODULE[:NAME]")
+@click.option(
+    "-q",
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="QUEUE[=WEIGHT]",
+    type=params.weighted_queue,
+    help="A queue to serve; may be repeated. mail=3 is looked at first three times as often as one "
+    "of weight 1.  [default: default]",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    metavar="NUMBER",
+    type=_SOME,
+    default=20,
+    show_default=True,
+    help="Jobs at a time, in each process.",
+)
+@click.option(
+    "--processes",
+    metavar="NUMBER",
+    type=_SOME,
+    default=1,
+    show_default=True,
+    help="Processes; more than one for handlers that compute in Python.",
+)
+@click.option(
+    "--lease",
+    metavar="DURATION",
+    type=params.positive_duration,
+    default="30s",
+    show_default=True,
+    help="If this worker dies, its jobs run elsewhere after so long.",
+)
+@click.option(
+    "--prefetch",
+    metavar="NUMBER",
+    type=click.IntRange(min=0),
+    help="Jobs to hold ready beyond those that run.  [default: 0.1s of work]",
+)
+@click.option(
+    "--poll-interval",
+    metavar="DURATION",
+    type=params.positive_duration,
+    default="1s",
+    show_default=True,
+    help="Look for jobs at least so often.",
+)
+@click.option(
+    "--shutdown-timeout",
+    metavar="DURATION",
+    type=params.duration,
+    default="30s",
+    show_default=True,
+    help="On SIGTERM or Ctrl-C: end within so long.",
+)
+@click.option("--name", help="The start of the worker's name.  [default: the host's]")
+@click.option("--drain", is_flag=True, help="End when no job is ready.")
+@pass_session
+def worker(
+    session: Session,
+    handlers: str,
+    *,
+    queues: tuple[tuple[str, float], ...],
+    concurrency: int,
+    processes: int,
+    lease: timedelta,
+    prefetch: int | None,
+    poll_interval: timedelta,
+    shutdown_timeout: timedelta,
+    name: str | None,
+    drain: bool,
+) -> int:
+    """Run jobs with the handlers of a Python module.
+
+    MODULE[:NAME] is where the pgqueue.Handlers are, such as app.jobs:handlers. Only jobs of the
+    kinds that they know are claimed. It goes on until SIGTERM or Ctrl-C; a second one hurries it.
+    """
+    found = load_handlers(handlers)
+    weights = dict(queues) or {models.DEFAULT_QUEUE: 1.0}
+    # No client: the worker may fork, and a connection must not be made before.
+    made = Worker(
+        session.find(),
+        found,
+        schema=session.schema,
+        queues=weights,
+        concurrency=concurrency,
+        prefetch=prefetch,
+        lease=lease,
+        processes=processes,
+        poll_interval=poll_interval,
+        shutdown_timeout=shutdown_timeout,
+        name=name,
+    )
+    note(_greeting(found, weights))
+    return made.run(until_idle=drain)
+
+
+def _greeting(handlers: Handlers, weights: dict[str, float]) -> str:
+    queues = ", ".join(
+        name if weight == 1 else f"{name}={weight:g}" for name, weight in weights.items()
+    )
+    kinds = ", ".join(sorted(kind.name for kind in handlers.kinds))
+    return f"serving {queues}; kinds {kinds}"
