@@ -5,15 +5,18 @@ The whole public API stands on this page; each name is documented where it lives
 
 from __future__ import annotations
 
-from pgqueue import errors
+from pgqueue import embedded, errors
 from pgqueue.aclient import AsyncClient
 from pgqueue.client import Client
 from pgqueue.codec import Codec
 from pgqueue.errors import (
     ConfigurationError,
+    DatabaseError,
     DatabaseUnavailable,
     DuplicateJob,
+    EmbeddedServerError,
     InvalidJob,
+    JobError,
     JobNotFound,
     LeaseLost,
     PayloadError,
@@ -29,6 +32,7 @@ from pgqueue.errors import (
 from pgqueue.events import AttemptEnded, Outcome
 from pgqueue.handlers import Handlers, Kind
 from pgqueue.jsontext import Json
+from pgqueue.migrate import SchemaState
 from pgqueue.models import (
     Attempt,
     EnqueueManyResult,
@@ -43,9 +47,9 @@ from pgqueue.models import (
 )
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
 from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
+from pgqueue.version import __version__
 from pgqueue.worker import Worker
-
-__version__ = "0.1.0"
+from pgqueue.worker.engine import Health
 
 __all__ = [
     "AsyncClient",
@@ -56,16 +60,20 @@ __all__ = [
     "Codec",
     "ConfigurationError",
     "Constant",
+    "DatabaseError",
     "DatabaseUnavailable",
     "Delays",
     "DuplicateJob",
+    "EmbeddedServerError",
     "EnqueueManyResult",
     "EnqueueResult",
     "Exponential",
     "Handlers",
+    "Health",
     "InvalidJob",
     "Job",
     "JobDetail",
+    "JobError",
     "JobNotFound",
     "JobState",
     "JobSummary",
@@ -85,10 +93,13 @@ __all__ = [
     "SchemaError",
     "SchemaMissing",
     "SchemaOutdated",
+    "SchemaState",
     "Skip",
     "Snooze",
     "UnknownKind",
     "WaitTimeout",
     "Worker",
+    "__version__",
+    "embedded",
     "errors",
 ]

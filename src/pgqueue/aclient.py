@@ -6,29 +6,28 @@ import asyncio
 import builtins
 import time
 from array import array
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
-from pgqueue import bulk, jsontext, migrate, models
+from pgqueue import bulk, migrate, models
+from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span, job_text
 from pgqueue.client import WAIT_FIRST, WAIT_MOST
 from pgqueue.drivers import AsyncDriver
 from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
+from pgqueue.migrate import SchemaState
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
+    Row,
     Statement,
     Statements,
-    as_ids,
-    as_jobs,
-    job_text,
     raise_lost,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg_pool import AsyncConnectionPool
     from typing_extensions import Self
@@ -43,8 +42,8 @@ T = TypeVar("T")
 class AsyncClient:
     """A queue in a Postgres database, for asyncio: the operations of `Client`, awaited.
 
-    `target` may be a `psycopg_pool.AsyncConnectionPool`, and `conn=` a psycopg `AsyncConnection` or a
-    SQLAlchemy async session or connection over psycopg 3. One client serves one event loop.
+    `target` may be a `psycopg_pool.AsyncConnectionPool`, and `conn=` a psycopg `AsyncConnection` or
+    a SQLAlchemy async session or connection over psycopg 3. One client serves one event loop.
     """
 
     def __init__(
@@ -88,28 +87,31 @@ class AsyncClient:
         """See `Client.migrate`."""
         if (await self.schema_state()).current:
             return
-        for attempt in range(migrate.ATTEMPTS):
+        attempt = 0
+        while True:
             try:
-                async with self.driver.connection() as conn, conn.transaction():
+                async with self.driver.transaction() as conn:
                     await self._run(migrate.lock(self.schema), conn)
-                    await conn.execute(migrate.script(self.schema, after=await self.schema_state(conn=conn)))  # type: ignore[arg-type] # own SQL
-            except psycopg.errors.LockNotAvailable:
-                if attempt == migrate.ATTEMPTS - 1:
+                    state = await self.schema_state(conn=conn)
+                    await conn.execute(migrate.script(self.schema, after=state).encode())
+            except psycopg.errors.LockNotAvailable:  # noqa: PERF203 - the loop is there for it
+                attempt += 1
+                if attempt == migrate.ATTEMPTS:
                     raise
-                await asyncio.sleep(0.1 * (attempt + 1))
+                await asyncio.sleep(0.1 * attempt)
             else:
                 return
 
-    async def schema_state(self, *, conn: Any = None) -> migrate.SchemaState:  # noqa: ANN401
+    async def schema_state(self, *, conn: Any = None) -> SchemaState:  # noqa: ANN401
         """See `Client.schema_state`."""
         exists, what = migrate.read_state(self.schema)
         if not await self._run(exists, conn):
-            return migrate.SchemaState(self.schema, 0, "")
+            return SchemaState(self.schema, 0, "")
         return await self._run(what, conn)
 
     # Enqueue
 
-    async def enqueue(  # noqa: PLR0913 - each is an option of a job
+    async def enqueue(
         self,
         kind: str,
         payload: Json = None,
@@ -130,9 +132,10 @@ class AsyncClient:
     ) -> models.EnqueueResult:
         """See `Client.enqueue`."""
         job = models.NewJob(
-            kind, {} if payload is None else payload, queue=queue, priority=priority, run_at=run_at,
-            delay=delay, max_attempts=max_attempts, retry=retry, dedupe_key=dedupe_key,
-            dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata, ref=ref,
+            kind, payload, queue=queue, priority=priority, run_at=run_at, delay=delay,
+            max_attempts=max_attempts, retry=retry, dedupe_key=dedupe_key,
+            dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata,
+            ref=ref,
         )  # fmt: skip
         return await self._run(self.statements.enqueue(job), conn)
 
@@ -146,40 +149,31 @@ class AsyncClient:
         """See `Client.enqueue_many`."""
         ids = array("q")
         duplicates = 0
-        lanes: set[tuple[str, int]] = set()
-        async with self._transaction(conn) as own:
+        async with self.driver.transaction(conn) as own:
             for batch in bulk.batches(jobs, queue):
-                if bulk.can_copy(batch):
-                    ids.extend(await self._copy(batch, own))
-                    lanes |= bulk.ready_lanes(batch)
-                else:
-                    rows = await self._run(self.statements.enqueue_many(map(job_text, batch)), own)
-                    ids.extend(row[0] for row in rows)
-                    duplicates += sum(row[1] for row in rows)
-            if lanes:
-                await self._run(self.statements.enqueued(sorted(lanes)), own)
+                rows = await self._store(batch, own)
+                ids.extend(row[0] for row in rows)
+                duplicates += sum(row[1] for row in rows)
         return models.EnqueueManyResult(ids, duplicates)
 
-    async def _copy(self, batch: Sequence[models.NewJob], conn: psycopg.AsyncConnection[Any]) -> builtins.list[int]:
-        limits = await self._run(self.statements.limits(), conn)
-        places = await self._run(self.statements.reserve(len(batch)), conn)
-        text = bulk.copy_text(batch, places, limits)
-        async with conn.cursor() as cursor, cursor.copy(self.statements.copy_jobs()) as copy:  # type: ignore[arg-type] # own SQL
-            await copy.write(text)
-        return [job_id for job_id, _ in places]
-
-    @asynccontextmanager
-    async def _transaction(self, conn: Any) -> AsyncIterator[psycopg.AsyncConnection[Any]]:  # noqa: ANN401
-        async with self.driver.connection(conn) as own:
-            if conn is not None:
-                yield own
-            else:
-                async with own.transaction():
-                    yield own
+    async def _store(
+        self, batch: Sequence[models.NewJob], conn: psycopg.AsyncConnection[Any]
+    ) -> Sequence[Row]:
+        """Stores a batch, and gives for each job its id and whether it was a duplicate."""
+        if bulk.can_copy(batch):
+            now, default_attempts, cap = await self._run(self.statements.limits(), conn)
+            payloads = bulk.payload_texts(batch, cap)
+            if payloads is not None:
+                places = await self._run(self.statements.reserve(len(batch)), conn)
+                text = bulk.copy_text(batch, payloads, places, now, default_attempts)
+                await self.driver.copy(self.statements.copy_jobs(), text, conn)
+                await self._run(self.statements.enqueued(bulk.lanes(batch)), conn)
+                return [(job_id, False) for job_id, _ in places]
+        return await self._run(self.statements.enqueue_many(map(job_text, batch)), conn)
 
     # Claim, and end what was claimed
 
-    async def claim(  # noqa: PLR0913 - each is an option of a claim
+    async def claim(
         self,
         queue: str | Sequence[str] = models.DEFAULT_QUEUE,
         *,
@@ -188,13 +182,17 @@ class AsyncClient:
         kinds: Sequence[str] | None = None,
         worker: str | None = None,
         conn: Any = None,  # noqa: ANN401
-    ) -> builtins.list[Job]:
+    ) -> builtins.list[Job[Any]]:
         """See `Client.claim`."""
-        queues = [queue] if isinstance(queue, str) else list(queue)
+        queues = checked_names(queue, "queue")
+        if kinds is not None:
+            kinds = checked_names(kinds, "kind")
         if conn is not None:
-            return await self._run(self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn)
+            return await self._run(
+                self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn
+            )
         claiming = self._floors.begin(None if kinds is None else tuple(kinds), queues)
-        jobs: builtins.list[Job] = []
+        jobs: builtins.list[Job[Any]] = []
         try:
             jobs = await self._run(
                 self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
@@ -205,7 +203,7 @@ class AsyncClient:
 
     async def ack(
         self,
-        job: Job | Sequence[Job],
+        job: Job[Any] | Sequence[Job[Any]],
         *,
         result: Json = None,
         results: Sequence[Json] | None = None,
@@ -213,15 +211,11 @@ class AsyncClient:
     ) -> None:
         """See `Client.ack`."""
         jobs = as_jobs(job)
-        texts = None
-        if results is not None or result is not None:
-            values = [result] * len(jobs) if results is None else results
-            texts = [None if value is None else jsontext.dumps(value, "result") for value in values]
-        await self._end(self.statements.ack(jobs, texts), conn)
+        await self._end(self.statements.ack(jobs, as_results(jobs, result, results)), conn)
 
     async def fail(
         self,
-        job: Job | Sequence[Job],
+        job: Job[Any] | Sequence[Job[Any]],
         error: BaseException | str = "",
         *,
         retry_in: timedelta | None = None,
@@ -233,23 +227,46 @@ class AsyncClient:
         delays = None if retry_in is None else [retry_in] * len(jobs)
         await self._end(self.statements.fail(jobs, errors, delays), conn)
 
-    async def skip(self, job: Job | Sequence[Job], reason: str = "", *, conn: Any = None) -> None:  # noqa: ANN401
+    async def skip(
+        self,
+        job: Job[Any] | Sequence[Job[Any]],
+        reason: str = "",
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
         """See `Client.skip`."""
         jobs = as_jobs(job)
         await self._end(self.statements.skip(jobs, [reason] * len(jobs)), conn)
 
-    async def snooze(self, job: Job | Sequence[Job], delay: timedelta, *, conn: Any = None) -> None:  # noqa: ANN401
+    async def cancel_claimed(
+        self,
+        job: Job[Any] | Sequence[Job[Any]],
+        reason: str = "",
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """See `Client.cancel_claimed`."""
+        jobs = as_jobs(job)
+        await self._end(self.statements.cancel_claimed(jobs, [reason] * len(jobs)), conn)
+
+    async def snooze(
+        self,
+        job: Job[Any] | Sequence[Job[Any]],
+        delay: timedelta,
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
         """See `Client.snooze`."""
         jobs = as_jobs(job)
         await self._end(self.statements.snooze(jobs, [delay] * len(jobs)), conn)
 
-    async def release(self, job: Job | Sequence[Job], *, conn: Any = None) -> None:  # noqa: ANN401
+    async def release(self, job: Job[Any] | Sequence[Job[Any]], *, conn: Any = None) -> None:  # noqa: ANN401
         """See `Client.release`."""
         await self._end(self.statements.release(as_jobs(job)), conn)
 
     async def extend(
         self,
-        job: Job | Sequence[Job],
+        job: Job[Any] | Sequence[Job[Any]],
         lease: timedelta = models.DEFAULT_LEASE,
         *,
         conn: Any = None,  # noqa: ANN401
@@ -261,13 +278,14 @@ class AsyncClient:
         return held
 
     async def _end(self, statement: Statement[builtins.list[int]], conn: Any) -> None:  # noqa: ANN401
-        raise_lost(await self._run(statement, conn))
+        lost = await self._run(statement, conn)
+        raise_lost(lost)
 
-    async def ack_in(self, job: Job, conn: Any, result: Json) -> None:  # noqa: ANN401
+    async def ack_in(self, job: Job[Any], conn: Any, result: Json) -> None:  # noqa: ANN401
         """See `Client.ack_in`."""
         await self.ack(job, result=result, conn=conn)
 
-    def is_cancelled(self, job: Job) -> bool:
+    def is_cancelled(self, job: Job[Any]) -> bool:
         """See `Client.is_cancelled`."""
         del job
         return False
@@ -303,7 +321,14 @@ class AsyncClient:
         """See `Client.redrive`."""
         return await self._run(self.statements.redrive(queue, kind, limit), conn)
 
-    async def purge(self, queue: str, *, kind: str | None = None, limit: int = 10_000, conn: Any = None) -> int:  # noqa: ANN401
+    async def purge(
+        self,
+        queue: str,
+        *,
+        kind: str | None = None,
+        limit: int = 10_000,
+        conn: Any = None,  # noqa: ANN401
+    ) -> int:
         """See `Client.purge`."""
         return await self._run(self.statements.purge(queue, kind, limit), conn)
 
@@ -332,7 +357,7 @@ class AsyncClient:
         """See `Client.get`."""
         return await self._run(self.statements.get(job_id), conn)
 
-    async def list(  # noqa: PLR0913 - one per filter
+    async def list(
         self,
         *,
         queue: str | None = None,
@@ -345,7 +370,9 @@ class AsyncClient:
         conn: Any = None,  # noqa: ANN401
     ) -> builtins.list[models.JobSummary]:
         """See `Client.list`."""
-        return await self._run(self.statements.list(queue, kind, state, tag, ref, before, limit), conn)
+        return await self._run(
+            self.statements.list(queue, kind, state, tag, ref, before, limit), conn
+        )
 
     async def stats(self, *, conn: Any = None) -> builtins.list[models.QueueStats]:  # noqa: ANN401
         """See `Client.stats`."""
@@ -353,7 +380,7 @@ class AsyncClient:
 
     async def wait(self, job_id: int, *, timeout: timedelta) -> models.JobDetail:
         """See `Client.wait`."""
-        deadline = time.monotonic() + timeout.total_seconds()
+        deadline = time.monotonic() + checked_span(timeout, "timeout").total_seconds()
         pause = WAIT_FIRST
         while not (await self._run(self.statements.state(job_id))).finished:
             left = deadline - time.monotonic()

@@ -5,28 +5,27 @@ from __future__ import annotations
 import builtins
 import time
 from array import array
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
-from pgqueue import bulk, jsontext, migrate, models
+from pgqueue import bulk, migrate, models
+from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span, job_text
 from pgqueue.drivers import Driver
 from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
+from pgqueue.migrate import SchemaState
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
+    Row,
     Statement,
     Statements,
-    as_ids,
-    as_jobs,
-    job_text,
     raise_lost,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from psycopg_pool import ConnectionPool
     from typing_extensions import Self
@@ -44,16 +43,17 @@ WAIT_MOST = 0.5
 class Client:
     """A queue in a Postgres database, for synchronous code. Safe to share between threads.
 
-    `target` is a DSN, a `psycopg_pool.ConnectionPool`, or None: then PGQUEUE_DSN decides, then libpq's own
-    variables, and without any an embedded server is started (extra `embedded`). Nothing is connected
-    before the first operation. After a fork the child makes a pool of its own.
+    `target` is a DSN, a `psycopg_pool.ConnectionPool`, or None: then PGQUEUE_DSN decides, then
+    libpq's own variables, and without any an embedded server is started (extra `embedded`). Nothing
+    is connected before the first operation. After a fork the child makes a pool of its own.
 
-    Every operation takes `conn=`, a connection of the caller's: psycopg's, or a SQLAlchemy session or
-    connection, or Django's, over psycopg 3. It then joins the caller's transaction: it happens if and only
-    if that commits. Without it, each operation is its own transaction.
+    Every operation takes `conn=`, a connection of the caller's: psycopg's, or a SQLAlchemy session
+    or connection, or Django's, over psycopg 3. It then joins the caller's transaction: it happens
+    if and only if that commits. Without it, each operation is its own transaction.
 
-    Every operation may raise `DatabaseUnavailable`, `SchemaMissing`, `SchemaOutdated` and `PermissionDenied`,
-    and `InvalidJob` for arguments that cannot be; other errors of psycopg pass through.
+    Every operation may raise `DatabaseUnavailable`, `SchemaMissing`, `SchemaOutdated` and
+    `PermissionDenied`, and `InvalidJob` for arguments that cannot be; other errors of psycopg pass
+    through.
 
     Args:
         target: where the queue is.
@@ -91,7 +91,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections, unless the pool was given. The client can be used again: it reconnects."""
+        """Closes the connections, unless the pool was given. Used again, the client reconnects."""
         self.driver.close()
 
     def _run(self, statement: Statement[T], conn: Any = None) -> T:  # noqa: ANN401
@@ -102,33 +102,36 @@ class Client:
     def migrate(self) -> None:
         """Installs pgqueue in the schema, or brings it up to date; does nothing if it is.
 
-        One transaction, one at a time; it may run while workers do: it waits for locks for at most 2 s and
-        then tries again, ten times.
+        One transaction, one at a time; it may run while workers do: it waits for locks for at most
+        2 s and then tries again, ten times.
         """
         if self.schema_state().current:
             return
-        for attempt in range(migrate.ATTEMPTS):
+        attempt = 0
+        while True:
             try:
-                with self.driver.connection() as conn, conn.transaction():
+                with self.driver.transaction() as conn:
                     self._run(migrate.lock(self.schema), conn)
-                    conn.execute(migrate.script(self.schema, after=self.schema_state(conn=conn)))  # type: ignore[arg-type] # own SQL
-            except psycopg.errors.LockNotAvailable:
-                if attempt == migrate.ATTEMPTS - 1:
+                    state = self.schema_state(conn=conn)
+                    conn.execute(migrate.script(self.schema, after=state).encode())
+            except psycopg.errors.LockNotAvailable:  # noqa: PERF203 - the loop is there for it
+                attempt += 1
+                if attempt == migrate.ATTEMPTS:
                     raise
-                time.sleep(0.1 * (attempt + 1))
+                time.sleep(0.1 * attempt)
             else:
                 return
 
-    def schema_state(self, *, conn: Any = None) -> migrate.SchemaState:  # noqa: ANN401
+    def schema_state(self, *, conn: Any = None) -> SchemaState:  # noqa: ANN401
         """What is installed; `.check()` raises if it is not what this version needs."""
         exists, what = migrate.read_state(self.schema)
         if not self._run(exists, conn):
-            return migrate.SchemaState(self.schema, 0, "")
+            return SchemaState(self.schema, 0, "")
         return self._run(what, conn)
 
     # Enqueue
 
-    def enqueue(  # noqa: PLR0913 - each is an option of a job
+    def enqueue(
         self,
         kind: str,
         payload: Json = None,
@@ -157,24 +160,28 @@ class Client:
             run_at: the earliest start, an aware datetime.
             delay: the same, from now on, by the database's clock.
             max_attempts: after so many the job is dead; None is the schema's default, 20.
-            retry: how long to wait between attempts; None is the schema's default (see `Exponential`).
+            retry: how long to wait between attempts; None is the schema's default (see
+                `Exponential`).
             dedupe_key: at most one job of this kind holds a key.
-            dedupe_until: until when it does: "finish", or "start": then a next one may wait while it runs.
-            on_conflict: if the key is held: "return" the holder; "replace" its payload, time and options if
-                it still waits (debounce); "raise" `DuplicateJob`.
+            dedupe_until: until when it does: "finish", or "start": then a next one may wait while
+                it runs.
+            on_conflict: if the key is held: "return" the holder; "replace" its payload, time and
+                options if it still waits (debounce); "raise" `DuplicateJob`.
             tags: words to filter by.
             metadata: a JSON object that travels with the job.
             ref: what in the application the job is about; see `cancel_ref`.
             conn: a connection of the caller's, to join its transaction.
 
         Raises:
-            InvalidJob: an argument that cannot be stored; `PayloadError` and `PayloadTooLarge` are kinds of it.
+            InvalidJob: an argument that cannot be stored; `PayloadError` and `PayloadTooLarge` are
+                kinds of it.
             DuplicateJob: the key is held and `on_conflict` is "raise".
         """
         job = models.NewJob(
-            kind, {} if payload is None else payload, queue=queue, priority=priority, run_at=run_at,
-            delay=delay, max_attempts=max_attempts, retry=retry, dedupe_key=dedupe_key,
-            dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata, ref=ref,
+            kind, payload, queue=queue, priority=priority, run_at=run_at, delay=delay,
+            max_attempts=max_attempts, retry=retry, dedupe_key=dedupe_key,
+            dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata,
+            ref=ref,
         )  # fmt: skip
         return self._run(self.statements.enqueue(job), conn)
 
@@ -188,7 +195,8 @@ class Client:
         """Stores many jobs in one transaction: all of them, or none if any cannot be stored.
 
         Args:
-            jobs: an iterable of `NewJob` or of pairs (kind, payload); it is streamed in batches of 2,000.
+            jobs: an iterable of `NewJob` or of pairs (kind, payload); it is streamed in batches of
+                2,000.
             queue: the queue of the pairs.
             conn: as in `enqueue`.
 
@@ -198,40 +206,31 @@ class Client:
         """
         ids = array("q")
         duplicates = 0
-        lanes: set[tuple[str, int]] = set()
-        with self._transaction(conn) as own:
+        with self.driver.transaction(conn) as own:
             for batch in bulk.batches(jobs, queue):
-                if bulk.can_copy(batch):
-                    ids.extend(self._copy(batch, own))
-                    lanes |= bulk.ready_lanes(batch)
-                else:
-                    rows = self._run(self.statements.enqueue_many(map(job_text, batch)), own)
-                    ids.extend(row[0] for row in rows)
-                    duplicates += sum(row[1] for row in rows)
-            if lanes:
-                self._run(self.statements.enqueued(sorted(lanes)), own)
+                rows = self._store(batch, own)
+                ids.extend(row[0] for row in rows)
+                duplicates += sum(row[1] for row in rows)
         return models.EnqueueManyResult(ids, duplicates)
 
-    def _copy(self, batch: Sequence[models.NewJob], conn: psycopg.Connection[Any]) -> builtins.list[int]:
-        limits = self._run(self.statements.limits(), conn)
-        places = self._run(self.statements.reserve(len(batch)), conn)
-        text = bulk.copy_text(batch, places, limits)
-        with conn.cursor() as cursor, cursor.copy(self.statements.copy_jobs()) as copy:  # type: ignore[arg-type] # own SQL
-            copy.write(text)
-        return [job_id for job_id, _ in places]
-
-    @contextmanager
-    def _transaction(self, conn: Any) -> Iterator[psycopg.Connection[Any]]:  # noqa: ANN401
-        with self.driver.connection(conn) as own:
-            if conn is not None:
-                yield own
-            else:
-                with own.transaction():
-                    yield own
+    def _store(
+        self, batch: Sequence[models.NewJob], conn: psycopg.Connection[Any]
+    ) -> Sequence[Row]:
+        """Stores a batch, and gives for each job its id and whether it was a duplicate."""
+        if bulk.can_copy(batch):
+            now, default_attempts, cap = self._run(self.statements.limits(), conn)
+            payloads = bulk.payload_texts(batch, cap)
+            if payloads is not None:
+                places = self._run(self.statements.reserve(len(batch)), conn)
+                text = bulk.copy_text(batch, payloads, places, now, default_attempts)
+                self.driver.copy(self.statements.copy_jobs(), text, conn)
+                self._run(self.statements.enqueued(bulk.lanes(batch)), conn)
+                return [(job_id, False) for job_id, _ in places]
+        return self._run(self.statements.enqueue_many(map(job_text, batch)), conn)
 
     # Claim, and end what was claimed
 
-    def claim(  # noqa: PLR0913 - each is an option of a claim
+    def claim(
         self,
         queue: str | Sequence[str] = models.DEFAULT_QUEUE,
         *,
@@ -240,11 +239,13 @@ class Client:
         kinds: Sequence[str] | None = None,
         worker: str | None = None,
         conn: Any = None,  # noqa: ANN401
-    ) -> builtins.list[Job]:
-        """Takes up to `limit` ready jobs, most urgent first; the attempt is counted. An empty list: nothing is ready.
+    ) -> builtins.list[Job[Any]]:
+        """Takes up to `limit` ready jobs, most urgent first; an empty list if nothing is ready.
 
-        A job is ours for `lease`. End it with `ack`, `fail`, `skip`, `snooze` or `release` before that, or `extend`
-        the lease; otherwise it runs again elsewhere, and what this claim still says is refused (`LeaseLost`).
+        The attempt is counted.
+        A job is ours for `lease`. End it with `ack`, `fail`, `skip`, `snooze` or `release` before
+        that, or `extend` the lease; otherwise it runs again elsewhere, and what this claim still
+        says is refused (`LeaseLost`).
 
         Args:
             queue: one queue, or several in the order in which to serve them.
@@ -254,11 +255,15 @@ class Client:
             worker: a name to be shown.
             conn: as in `enqueue`: the claim is undone if that transaction rolls back.
         """
-        queues = [queue] if isinstance(queue, str) else list(queue)
+        queues = checked_names(queue, "queue")
+        if kinds is not None:
+            kinds = checked_names(kinds, "kind")
         if conn is not None:
-            return self._run(self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn)
+            return self._run(
+                self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn
+            )
         claiming = self._floors.begin(None if kinds is None else tuple(kinds), queues)
-        jobs: builtins.list[Job] = []
+        jobs: builtins.list[Job[Any]] = []
         try:
             jobs = self._run(
                 self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
@@ -269,40 +274,37 @@ class Client:
 
     def ack(
         self,
-        job: Job | Sequence[Job],
+        job: Job[Any] | Sequence[Job[Any]],
         *,
         result: Json = None,
         results: Sequence[Json] | None = None,
         conn: Any = None,  # noqa: ANN401
     ) -> None:
-        """Ends jobs well: those that are still ours, in one statement. Repeating an ack is harmless.
+        """Ends jobs well: those still ours, in one statement. Repeating an ack is harmless.
 
         Args:
             job: one job or several.
             result: JSON to keep, of one job.
             results: the same of several, in their order.
-            conn: as in `enqueue`. The handler's writes and the ack then happen together, exactly once.
+            conn: as in `enqueue`. The handler's writes and the ack then happen together, exactly
+                once.
 
         Raises:
             LeaseLost: names the jobs that were not ours any more; the others are acked.
             PayloadError: a result is not JSON; no job was acked.
         """
         jobs = as_jobs(job)
-        texts = None
-        if results is not None or result is not None:
-            values = [result] * len(jobs) if results is None else results
-            texts = [None if value is None else jsontext.dumps(value, "result") for value in values]
-        self._end(self.statements.ack(jobs, texts), conn)
+        self._end(self.statements.ack(jobs, as_results(jobs, result, results)), conn)
 
     def fail(
         self,
-        job: Job | Sequence[Job],
+        job: Job[Any] | Sequence[Job[Any]],
         error: BaseException | str = "",
         *,
         retry_in: timedelta | None = None,
         conn: Any = None,  # noqa: ANN401
     ) -> None:
-        """Ends this attempt badly: the job backs off and runs again, or is dead if its attempts are used up.
+        """Ends this attempt badly: the job backs off and runs again, or is dead after its last.
 
         Args:
             job: one job or several.
@@ -318,23 +320,52 @@ class Client:
         delays = None if retry_in is None else [retry_in] * len(jobs)
         self._end(self.statements.fail(jobs, errors, delays), conn)
 
-    def skip(self, job: Job | Sequence[Job], reason: str = "", *, conn: Any = None) -> None:  # noqa: ANN401
+    def skip(
+        self,
+        job: Job[Any] | Sequence[Job[Any]],
+        reason: str = "",
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
         """Ends jobs as skipped: nothing was to be done. Raises as `ack` does."""
         jobs = as_jobs(job)
         self._end(self.statements.skip(jobs, [reason] * len(jobs)), conn)
 
-    def snooze(self, job: Job | Sequence[Job], delay: timedelta, *, conn: Any = None) -> None:  # noqa: ANN401
+    def cancel_claimed(
+        self,
+        job: Job[Any] | Sequence[Job[Any]],
+        reason: str = "",
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Ends jobs that we hold as cancelled: they cannot succeed, or were asked to stop.
+
+        Raises as `ack` does.
+        """
+        jobs = as_jobs(job)
+        self._end(self.statements.cancel_claimed(jobs, [reason] * len(jobs)), conn)
+
+    def snooze(
+        self,
+        job: Job[Any] | Sequence[Job[Any]],
+        delay: timedelta,
+        *,
+        conn: Any = None,  # noqa: ANN401
+    ) -> None:
         """Puts jobs back for `delay` without counting the attempt. Raises as `ack` does."""
         jobs = as_jobs(job)
         self._end(self.statements.snooze(jobs, [delay] * len(jobs)), conn)
 
-    def release(self, job: Job | Sequence[Job], *, conn: Any = None) -> None:  # noqa: ANN401
-        """Gives jobs back: ready at once, in their old places, the attempt not counted. Raises as `ack` does."""
+    def release(self, job: Job[Any] | Sequence[Job[Any]], *, conn: Any = None) -> None:  # noqa: ANN401
+        """Gives jobs back: ready at once, in their old places, the attempt not counted.
+
+        Raises as `ack` does.
+        """
         self._end(self.statements.release(as_jobs(job)), conn)
 
     def extend(
         self,
-        job: Job | Sequence[Job],
+        job: Job[Any] | Sequence[Job[Any]],
         lease: timedelta = models.DEFAULT_LEASE,
         *,
         conn: Any = None,  # noqa: ANN401
@@ -353,13 +384,14 @@ class Client:
         return held
 
     def _end(self, statement: Statement[builtins.list[int]], conn: Any) -> None:  # noqa: ANN401
-        raise_lost(self._run(statement, conn))
+        lost = self._run(statement, conn)
+        raise_lost(lost)
 
-    def ack_in(self, job: Job, conn: Any, result: Json) -> None:  # noqa: ANN401
+    def ack_in(self, job: Job[Any], conn: Any, result: Json) -> None:  # noqa: ANN401
         """What `Job.ack` calls."""
         self.ack(job, result=result, conn=conn)
 
-    def is_cancelled(self, job: Job) -> bool:
+    def is_cancelled(self, job: Job[Any]) -> bool:
         """What `Job.cancel_requested` asks; a plain client learns of it from `extend` only."""
         del job
         return False
@@ -373,7 +405,7 @@ class Client:
         *,
         conn: Any = None,  # noqa: ANN401
     ) -> dict[int, JobState]:
-        """Cancels jobs, whoever has them: waiting ones at once, running ones as soon as they heed it.
+        """Cancels jobs, whoever has them: waiting ones at once, running ones when they heed it.
 
         Returns:
             Of those that were unfinished, the state now: cancelled, or claimed while it stops.
@@ -381,15 +413,15 @@ class Client:
         return self._run(self.statements.cancel(as_ids(job_id), reason), conn)
 
     def cancel_ref(self, ref: str, reason: str | None = None, *, conn: Any = None) -> int:  # noqa: ANN401
-        """Cancels all unfinished jobs with this `ref`, such as those of a deleted row; returns how many."""
+        """Cancels all unfinished jobs with this `ref`, say of a deleted row; returns how many."""
         return self._run(self.statements.cancel_ref(ref, reason), conn)
 
     def retry(self, job_id: int | Sequence[int], *, conn: Any = None) -> builtins.list[int]:  # noqa: ANN401
-        """Makes jobs run again now, with all their attempts: dead or otherwise finished ones, or waiting ones at once.
+        """Makes jobs run again now: finished ones with all their attempts, waiting ones at once.
 
         Returns:
-            The ids that will run; not among them: claimed or unknown jobs, and those whose dedupe key
-            another job holds.
+            The ids that will run; not among them: claimed or unknown jobs, and those whose dedupe
+            key another job holds.
         """
         return self._run(self.statements.retry(as_ids(job_id)), conn)
 
@@ -404,7 +436,14 @@ class Client:
         """Retries up to `limit` dead jobs, the longest dead first; returns how many."""
         return self._run(self.statements.redrive(queue, kind, limit), conn)
 
-    def purge(self, queue: str, *, kind: str | None = None, limit: int = 10_000, conn: Any = None) -> int:  # noqa: ANN401
+    def purge(
+        self,
+        queue: str,
+        *,
+        kind: str | None = None,
+        limit: int = 10_000,
+        conn: Any = None,  # noqa: ANN401
+    ) -> int:
         """Deletes up to `limit` waiting jobs of a queue for good; returns how many."""
         return self._run(self.statements.purge(queue, kind, limit), conn)
 
@@ -416,7 +455,10 @@ class Client:
         reason: str | None = None,
         conn: Any = None,  # noqa: ANN401
     ) -> None:
-        """Stops claims from a queue, until `resume` or until a time; running jobs go on, enqueues are stored."""
+        """Stops claims from a queue, until `resume` or until a time.
+
+        Running jobs go on, enqueues are stored.
+        """
         self._run(self.statements.pause(queue, until, reason), conn)
 
     def resume(self, queue: str, *, conn: Any = None) -> bool:  # noqa: ANN401
@@ -426,7 +468,8 @@ class Client:
     def maintain(self, *, conn: Any = None) -> models.Maintenance:  # noqa: ANN401
         """One round of upkeep: promotes due jobs, ends expired claims, keeps lanes and partitions.
 
-        Workers do it all the time. Without any worker, call it every second or so, from cron for instance.
+        Workers do it all the time. Without any worker, call it every second or so, from cron for
+        instance.
         """
         return self._run(self.statements.maintain(), conn)
 
@@ -440,7 +483,7 @@ class Client:
         """
         return self._run(self.statements.get(job_id), conn)
 
-    def list(  # noqa: PLR0913 - one per filter
+    def list(
         self,
         *,
         queue: str | None = None,
@@ -469,7 +512,7 @@ class Client:
             WaitTimeout: it was not finished in time.
             JobNotFound: there is none (with retention 0, finished jobs are not kept).
         """
-        deadline = time.monotonic() + timeout.total_seconds()
+        deadline = time.monotonic() + checked_span(timeout, "timeout").total_seconds()
         pause = WAIT_FIRST
         while not self._run(self.statements.state(job_id)).finished:
             left = deadline - time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -27,10 +28,10 @@ class Codec(Protocol):
 
 
 class PlainCodec:
-    """For attrs classes and dataclasses with fields that are JSON themselves, TypedDicts, and plain JSON.
+    """For attrs classes and dataclasses whose fields are JSON, TypedDicts, and plain JSON.
 
     Nested classes become JSON objects and stay such when they come back: for more, use a codec over
-    a converter library.
+    a converter library. Fields that are no arguments (`init=False`) are stored, and made anew.
     """
 
     def encode(self, value: Any) -> Json:  # noqa: ANN401
@@ -44,7 +45,7 @@ class PlainCodec:
         return plain
 
     def decode(self, payload: Json, wanted: type[Any]) -> Any:  # noqa: ANN401
-        """An instance of `wanted`, made from the payload's keys; a TypedDict or plain type as it is.
+        """An instance of `wanted`, made from the payload; for other types the payload itself.
 
         Raises:
             PayloadError: the payload's keys are not the fields of `wanted`.
@@ -52,9 +53,36 @@ class PlainCodec:
         if not (attrs.has(wanted) or dataclasses.is_dataclass(wanted)):
             return payload
         try:
-            return wanted(**payload)  # type: ignore[arg-type] # checked by the call itself
+            return wanted(**_arguments(payload, wanted))
         except TypeError as error:
             raise PayloadError(
                 f"the payload does not fit {wanted.__qualname__}: {error}; "
                 "give new fields a default, so that jobs enqueued before still fit"
             ) from error
+
+
+def _arguments(payload: Any, wanted: type[Any]) -> dict[str, Any]:  # noqa: ANN401
+    """The payload's fields by the names of the arguments of `wanted` that take them.
+
+    Raises:
+        TypeError: the payload is no JSON object.
+    """
+    if not isinstance(payload, dict):
+        raise TypeError(f"it is a {type(payload).__name__}, not an object")
+    hashable: Any = wanted
+    names = _argument_names(hashable)
+    return {
+        name: value for key, value in payload.items() if (name := names.get(key, key)) is not None
+    }
+
+
+@functools.lru_cache
+def _argument_names(wanted: Any) -> dict[str, str | None]:  # noqa: ANN401 - a class
+    """Of the fields that are no arguments of the same name: the argument, or None."""
+    if attrs.has(wanted):
+        return {
+            field.name: field.alias if field.init else None
+            for field in attrs.fields(wanted)
+            if not field.init or field.alias != field.name
+        }
+    return {field.name: None for field in dataclasses.fields(wanted) if not field.init}

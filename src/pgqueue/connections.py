@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
+import re
+import selectors
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -19,11 +22,13 @@ CONNECT_TIMEOUT = 10
 """Seconds to wait for a connection, unless the DSN has a connect_timeout."""
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 RETRIES = 6
+# Poll knows no highest file number, as select does; Windows has only select.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGSERVICEFILE")
 
 
 def resolve_dsn(dsn: str | None) -> str:
-    """The DSN to use: the argument, then PGQUEUE_DSN, then libpq's own variables, then the embedded server.
+    """The DSN to use: the argument, PGQUEUE_DSN, libpq's own variables, or the embedded server.
 
     Raises:
         ConfigurationError: it cannot be parsed, or none is given and there is no embedded server.
@@ -37,8 +42,10 @@ def resolve_dsn(dsn: str | None) -> str:
     try:
         given = conninfo.conninfo_to_dict(dsn or "")
     except psycopg.ProgrammingError as error:
+        # libpq quotes what it cannot read, and that may be the password.
+        reason = re.sub('".*"', "...", str(error), flags=re.DOTALL).strip()
         raise errors.ConfigurationError(
-            f"the DSN cannot be parsed ({str(error).strip()}); "
+            f"the DSN cannot be parsed ({reason}); "
             "write it as postgresql://user@host:5432/database, or as host=... dbname=..."
         ) from None
     extra: dict[str, Any] = {}
@@ -49,24 +56,40 @@ def resolve_dsn(dsn: str | None) -> str:
     return conninfo.make_conninfo(dsn or "", **extra)
 
 
-def unwrap(conn: Any, wanted: type[Any]) -> Any:  # noqa: ANN401 - whatever the caller has
-    """The psycopg connection inside `conn`: itself, or that of a SQLAlchemy session or connection, or of Django.
+def unwrap(conn: Any, wanted: type[Any] | tuple[type[Any], ...]) -> Any:  # noqa: ANN401 - whatever the caller has
+    """The psycopg connection inside `conn`: itself, or that of SQLAlchemy's or Django's.
 
     Raises:
         ConfigurationError: there is none of the kind that this client can use.
     """
     raw = conn
-    if hasattr(raw, "ensure_connection"):  # Django's wrapper opens its connection with the first query
+    if hasattr(
+        raw, "ensure_connection"
+    ):  # Django's wrapper opens its connection with the first query
         raw.ensure_connection()
         raw = raw.connection
     if not isinstance(raw, (psycopg.Connection, psycopg.AsyncConnection)):
         raw = _unwrap_sqlalchemy(raw)
     if isinstance(raw, wanted):
         return raw
+    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
     raise errors.ConfigurationError(
         f"conn is a {type(conn).__module__}.{type(conn).__qualname__}; pass a psycopg (version 3) "
-        f"{wanted.__name__}, or a SQLAlchemy or Django connection that uses one"
+        f"{' or '.join(kind.__name__ for kind in kinds)}, "
+        "or a SQLAlchemy or Django connection that uses one"
     )
+
+
+async def aunwrap(conn: Any) -> psycopg.AsyncConnection[Any]:  # noqa: ANN401
+    """The psycopg connection inside `conn`; a SQLAlchemy session begins its transaction for it.
+
+    Raises:
+        ConfigurationError: there is none that asyncio can use.
+    """
+    if hasattr(conn, "get_bind") and inspect.iscoroutinefunction(conn.connection):
+        conn = await conn.connection()
+    raw: psycopg.AsyncConnection[Any] = unwrap(conn, psycopg.AsyncConnection)
+    return raw
 
 
 def _unwrap_sqlalchemy(conn: Any) -> Any:  # noqa: ANN401
@@ -85,14 +108,19 @@ def translate(error: psycopg.Error, schema: str) -> Exception:
     by_state = _BY_STATE.get(error.sqlstate or "")
     if by_state is not None:
         return by_state(error, schema)
-    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and (
-        error.sqlstate is None or error.sqlstate[:2] in ("08", "28", "3D", "53") or error.sqlstate[:3] == "57P"
-    )
-    if lost:
+    if _is_lost(error):
         return errors.DatabaseUnavailable(
-            f"the database cannot be reached: {_text(error)}; check the DSN, and that the server is up"
+            f"the database cannot be reached: {_text(error)}; "
+            "check the DSN, and that the server is up"
         )
     return error
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    ended = error.diag.severity_nonlocalized in ("FATAL", "PANIC")
+    return ended or error.sqlstate.startswith(("08", "53", "57P"))
 
 
 def _text(error: psycopg.Error) -> str:
@@ -103,10 +131,26 @@ def _schema_missing(_: psycopg.Error, schema: str) -> Exception:
     return errors.SchemaMissing(schema)
 
 
+def _relation_missing(error: psycopg.Error, schema: str) -> Exception:
+    # Not one of somebody's trigger.
+    return errors.SchemaMissing(schema) if f"{schema}." in _text(error) else error
+
+
+def _function_missing(error: psycopg.Error, schema: str) -> Exception:
+    return _schema_outdated(error, schema) if f"{schema}." in _text(error) else error
+
+
 def _schema_outdated(error: psycopg.Error, schema: str) -> Exception:
     return errors.SchemaOutdated(
         f"schema {schema!r} is not what this version of pgqueue needs ({_text(error)}); "
         "run client.migrate() or `pgqueue migrate`"
+    )
+
+
+def _read_only(error: psycopg.Error, _: str) -> Exception:
+    return errors.DatabaseUnavailable(
+        f"{_text(error)}: this server is a standby, or this transaction was declared so; "
+        "name all servers in the DSN, with target_session_attrs=read-write"
     )
 
 
@@ -117,7 +161,9 @@ def _permission_denied(error: psycopg.Error, schema: str) -> Exception:
     )
 
 
-def _with_advice(kind: Callable[[str], Exception], advice: str) -> Callable[[psycopg.Error, str], Exception]:
+def _with_advice(
+    kind: Callable[[str], Exception], advice: str
+) -> Callable[[psycopg.Error, str], Exception]:
     def make(error: psycopg.Error, _: str) -> Exception:
         return kind(f"{_text(error)}{advice}")
 
@@ -126,32 +172,49 @@ def _with_advice(kind: Callable[[str], Exception], advice: str) -> Callable[[psy
 
 def _unstorable(error: psycopg.Error, _: str) -> Exception:
     detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-    return errors.PayloadError(f"Postgres cannot store this: {_text(error)}{detail}; nothing was written")
+    return errors.PayloadError(
+        f"Postgres cannot store this: {_text(error)}{detail}; nothing was written"
+    )
 
+
+_invalid = _with_advice(errors.InvalidJob, "; nothing was written")
 
 _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
-    "PQ001": _with_advice(errors.DuplicateJob, "; wait for it, or use on_conflict='return' or 'replace'"),
+    "PQ001": _with_advice(
+        errors.DuplicateJob, "; wait for it, or use on_conflict='return' or 'replace'"
+    ),
     "PQ002": _with_advice(errors.InvalidJob, ""),
     "PQ003": _with_advice(errors.PayloadTooLarge, ""),
+    "25006": _read_only,
     "3F000": _schema_missing,
-    "42P01": _schema_outdated,
-    "42883": _schema_outdated,
+    "42P01": _relation_missing,
+    "42883": _function_missing,
     "42703": _schema_outdated,
     "42501": _permission_denied,
-    "22P02": _unstorable,
-    "22P05": _unstorable,
-    "22003": _unstorable,
-    "22008": _unstorable,
-    "23514": _unstorable,
-    "54000": _unstorable,
+    "22P02": _unstorable,  # not JSON
+    "22P05": _unstorable,  # a character that the database's encoding lacks
+    "22003": _unstorable,  # a number out of range
+    "54000": _unstorable,  # too many elements
+    "54001": _unstorable,  # nested too deeply
+    "22008": _invalid,  # a time out of range
+    "22015": _invalid,  # an interval out of range
+    "23502": _invalid,  # null
+    "23514": _invalid,  # a check of the table; the detail would repeat the whole row
 }
 
 
 def retry_pause(attempt: int) -> float:
-    """Seconds to wait before a transaction that lost a race is tried again: 5 ms doubling, spread by half."""
-    return 0.005 * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    """Seconds to wait after the `attempt`-th lost race: 5 ms doubling, half of it chance."""
+    return 0.005 * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
-def needs_isolation(default: str) -> bool:
-    """Whether transactions must ask for READ COMMITTED, since the database's default is another."""
-    return default != "read committed"
+def needs_isolation(shown: tuple[Any, ...] | None) -> bool:
+    """Whether transactions must ask for READ COMMITTED, from the row that shows the default."""
+    return shown is not None and shown[0] != "read committed"
+
+
+def has_news(fileno: int) -> bool:
+    """Whether an idle connection has something to read: most likely the server's goodbye."""
+    with _Selector() as selector:
+        selector.register(fileno, selectors.EVENT_READ)
+        return bool(selector.select(0))

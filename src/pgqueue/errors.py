@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_SHOWN = 10
+"""So many ids are spelt out in a message."""
+
+
 class PgqueueError(Exception):
     """The base of all of them."""
 
@@ -110,9 +114,7 @@ class JobNotFound(JobError):
 
     def __init__(self, job_id: int) -> None:
         self.job_id = job_id
-        super().__init__(
-            f"there is no job {job_id}; it never existed, or its retention is over"
-        )
+        super().__init__(f"there is no job {job_id}; it never existed, or its retention is over")
 
 
 class LeaseLost(JobError):
@@ -123,7 +125,7 @@ class LeaseLost(JobError):
 
     def __init__(self, job_ids: Iterable[int]) -> None:
         self.job_ids = tuple(job_ids)
-        shown = ", ".join(map(str, self.job_ids[:10])) + (" …" if len(self.job_ids) > 10 else "")
+        shown = ", ".join(map(str, self.job_ids[:_SHOWN])) + " …" * (len(self.job_ids) > _SHOWN)
         super().__init__(
             f"the lease of job {shown} is lost: it ran out, or the job was cancelled or finished "
             "elsewhere; nothing was written for it. Use a longer lease, or extend it while working"
@@ -139,4 +141,6 @@ class WaitTimeout(JobError, TimeoutError):
 
     def __init__(self, job_id: int, seconds: float) -> None:
         self.job_id = job_id
-        super().__init__(f"job {job_id} did not finish within {seconds:g} s; it is still in the queue")
+        super().__init__(
+            f"job {job_id} did not finish within {seconds:g} s; it is still in the queue"
+        )

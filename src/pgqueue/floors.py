@@ -1,18 +1,19 @@
 """Where in each lane a client's next claim starts to look.
 
-Below the last claimed position lie the index entries of jobs that are finished. Usually they are cheap to
-pass over; while some transaction holds an old snapshot they are not, and they pile up (measured: claims
-fell to a seventh after 160,000 jobs). So a client remembers a floor per lane and sends it with each claim.
+Below the last claimed position lie the index entries of jobs that are finished. Usually they are
+cheap to pass over; while some transaction holds an old snapshot they are not, and they pile up
+(measured: claims fell to a seventh after 160,000 jobs). So a client remembers a floor per lane and
+sends it with each claim.
 
-A floor is a hint. Jobs may turn up below it: committed late, released, or undone with a transaction.
-Hence the floor trails the claims by a second, at most 2,000 positions; and now and then a claim starts from
-the very bottom, at an interval in proportion to what that costs.
+A floor is a hint. Jobs may turn up below it: committed late, released, or undone with a
+transaction. Hence the floor trails the claims by a second, at most 2,000 positions; and now and
+then a claim starts from the very bottom, at an interval in proportion to what that costs.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -56,7 +57,7 @@ class Claiming:
     scope: Scope
     queues: Sequence[str]
     floors: str | None
-    """Ten floors per queue as the text of a Postgres array; None asks for the database's own hints."""
+    """Ten floors per queue as a Postgres array's text; None asks for the database's own hints."""
     rescan: bool
     started: float
 
@@ -79,7 +80,8 @@ class Floors:
                 lane.trail()
         due = self._rescan_at.get(scope)
         if due is None:
-            # The first claim goes by the database's hints, which are only as old as its maintenance.
+            # The first claim goes by the database's hints, which are only as old as its
+            # maintenance.
             self._rescan_at[scope] = now + RESCAN_SECONDS
             return Claiming(scope, queues, None, rescan=False, started=now)
         rescan = now >= due
@@ -88,7 +90,7 @@ class Floors:
             self._rescan_at[scope] = now + 60
         return Claiming(scope, queues, self._text(scope, queues, rescan=rescan), rescan, now)
 
-    def end(self, claiming: Claiming, jobs: Sequence[Job]) -> None:
+    def end(self, claiming: Claiming, jobs: Sequence[Job[Any]]) -> None:
         """Learns from the `jobs` that a claim brought; call it with none if the claim failed."""
         if claiming.rescan:
             now = self.clock()

@@ -7,14 +7,17 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+from operator import attrgetter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
 
 import attrs
 
 from pgqueue import models
+from pgqueue.arguments import checked_job, checked_span, whole
 from pgqueue.codec import Codec, PlainCodec
 from pgqueue.errors import ConfigurationError, UnknownKind
-from pgqueue.statements import checked_name, checked_span
+from pgqueue.models import P
 
 if TYPE_CHECKING:
     from pgqueue.aclient import AsyncClient
@@ -23,9 +26,13 @@ if TYPE_CHECKING:
     from pgqueue.models import DedupeUntil, EnqueueResult, Job, NewJob, OnConflict
     from pgqueue.retry import RetryPolicy
 
-P = TypeVar("P")
 Middleware: TypeAlias = "Callable[[Job[Any]], AbstractContextManager[object]]"
-"""Called with each job before its handler; the context is entered around it, in its thread or task."""
+"""Called with each job before its handler; the context that it gives is entered around it."""
+
+_MOST_IN_BATCH = 1_000
+_NAMES = [field.name for field in attrs.fields(models.Job)]
+_PAYLOAD = _NAMES.index("payload")
+_all_fields = attrgetter(*_NAMES)
 
 logger = logging.getLogger("pgqueue")
 
@@ -54,27 +61,52 @@ class Kind(Generic[P]):
     codec: Codec = attrs.field(repr=False)
 
     def __call__(self, job: Any) -> Any:  # noqa: ANN401 - whatever the handler takes and returns
+        """Calls the handler."""
         return self.function(job)
 
     def new(self, payload: P | None = None, **options: Any) -> NewJob:  # noqa: ANN401 - those of NewJob
-        """A job of this kind, with the kind's options where `options` (those of `Client.enqueue`) say nothing."""
-        if self.dedupe is not None and "dedupe_key" not in options and payload is not None:
-            options["dedupe_key"] = self.dedupe(payload)
+        """A job of this kind, with the kind's options where `options` say nothing.
+
+        `options` are those of `Client.enqueue`.
+        """
+        if self.dedupe is not None and "dedupe_key" not in options:
+            given: Any = {} if payload is None else payload
+            options["dedupe_key"] = self.dedupe(given)
         defaults: dict[str, Any] = {
-            "queue": self.queue, "priority": self.priority, "retry": self.retry,
-            "max_attempts": self.max_attempts, "dedupe_until": self.dedupe_until, "on_conflict": self.on_conflict,
-        }  # fmt: skip
-        encoded = {} if payload is None else self.codec.encode(payload)
+            "queue": self.queue,
+            "priority": self.priority,
+            "retry": self.retry,
+            "max_attempts": self.max_attempts,
+            "dedupe_until": self.dedupe_until,
+            "on_conflict": self.on_conflict,
+        }
+        encoded = None if payload is None else self.codec.encode(payload)
         return models.NewJob(self.name, encoded, **{**defaults, **options})
 
     @overload
-    def enqueue(self, client: Client, payload: P | None = None, **options: Any) -> EnqueueResult: ...  # noqa: ANN401
+    def enqueue(
+        self,
+        client: Client,
+        payload: P | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> EnqueueResult: ...
     @overload
     def enqueue(
-        self, client: AsyncClient, payload: P | None = None, **options: Any  # noqa: ANN401
+        self,
+        client: AsyncClient,
+        payload: P | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> Awaitable[EnqueueResult]: ...
-    def enqueue(self, client: Client | AsyncClient, payload: P | None = None, **options: Any) -> Any:
-        """Enqueues a job of this kind on `client`; `options` are those of `Client.enqueue`. Await it on an AsyncClient."""
+    def enqueue(
+        self,
+        client: Client | AsyncClient,
+        payload: P | None = None,
+        **options: Any,
+    ) -> EnqueueResult | Awaitable[EnqueueResult]:
+        """Enqueues a job of this kind on `client`; await it on an `AsyncClient`.
+
+        `options` are those of `Client.enqueue`, `conn` among them.
+        """
         conn = options.pop("conn", None)
         job = self.new(payload, **options)
         return client.enqueue(**attrs.asdict(job, recurse=False), conn=conn)
@@ -87,7 +119,12 @@ class Kind(Generic[P]):
         """
         if self.payload is None:
             return job
-        return attrs.evolve(job, payload=self.codec.decode(job.payload, self.payload))
+        # By position: attrs.evolve would take ten times as long.
+        fields = _all_fields(job)
+        payload = self.codec.decode(job.payload, self.payload)
+        made: Any = models.Job
+        decoded: Job[P] = made(*fields[:_PAYLOAD], payload, *fields[_PAYLOAD + 1 :])
+        return decoded
 
 
 class Handlers:
@@ -103,7 +140,7 @@ class Handlers:
         self._middleware: list[Middleware] = []
         self._observers: list[Callable[[AttemptEnded], object]] = []
 
-    def register(  # noqa: PLR0913 - each is an option of a kind
+    def register(
         self,
         kind: str,
         *,
@@ -118,55 +155,104 @@ class Handlers:
         on_conflict: OnConflict = "return",
         batch: int | None = None,
     ) -> Callable[[Callable[..., object]], Kind[P]]:
-        """A decorator that registers a handler, sync or async: `handler(job)`, or `handler(jobs)` with `batch`.
+        """A decorator that registers a handler, sync or async, of a job or of a batch.
 
-        What it returns is the job's result, or one of the outcomes `Retry`, `Snooze`, `Skip`, `Cancel`; an
-        exception is a fail. A batch handler returns None, or one value or outcome per job, in order; its
-        exception fails them all. The decorated name becomes a `Kind`, which enqueues: `send.enqueue(client, ...)`.
+        It is called as `handler(job)`, or with a list as `handler(jobs)`. What it returns is the
+        job's result, or one of the outcomes `Retry`, `Snooze`, `Skip`, `Cancel`; an exception is a
+        fail. A batch handler returns None, or one value or outcome per job, in order; its exception
+        fails them all. The decorated name becomes a `Kind`, which
+        enqueues: `send.enqueue(client, ...)`.
 
         Args:
             kind: the name; without the decorator: `handlers.register("a")(function)`.
-            payload: a class (attrs, dataclass, TypedDict, or what the codec knows); `job.payload` is of it.
-            queue: where `Kind.enqueue` puts its jobs; likewise priority, retry, max_attempts and on_conflict.
+            payload: a class (attrs, dataclass, TypedDict, or what the codec knows), which
+                `job.payload` is of. A job whose payload does not fit fails; its handler is not
+                called.
+            queue: where `Kind.enqueue` puts its jobs; likewise `priority`, `retry`, `max_attempts`,
+                `dedupe`, `dedupe_until` and `on_conflict` are what it enqueues them with.
             priority: 0 (first) to 9.
             retry: the policy between attempts.
             max_attempts: after so many a job is dead.
-            timeout: the longest an attempt may take. An async handler is cancelled, a sync one only told
-                (`job.cancel_requested`): its thread cannot be stopped. Either way the attempt has failed.
-            dedupe: makes the dedupe key from a payload.
+            timeout: the longest an attempt may take. An async handler is cancelled, a sync one
+                only told (`job.cancel_requested`): its thread cannot be stopped. Either way the
+                attempt has failed, whatever the handler returns afterwards.
+            dedupe: makes the dedupe key from a payload ({} where a job is enqueued without one).
             dedupe_until: "start" or "finish".
             on_conflict: "return", "replace" or "raise".
-            batch: the most jobs in one call.
+            batch: the most jobs in one call, up to 1,000.
 
         Raises:
-            ConfigurationError: the kind has a handler already, or an option cannot be.
+            InvalidJob: an option cannot be.
+            ConfigurationError: the kind has a handler already, or it is no function.
         """
-        checked_name(kind, "kind")
-        checked_name(queue, "queue")
+        checked_job(
+            models.NewJob(
+                kind,
+                queue=queue,
+                priority=priority,
+                retry=retry,
+                max_attempts=max_attempts,
+                dedupe_until=dedupe_until,
+                on_conflict=on_conflict,
+            )
+        )
         if timeout is not None:
             checked_span(timeout, "timeout", zero=False)
-        if batch is not None and batch < 1:
-            raise ConfigurationError(f"batch is {batch!r}; pass 1 or more")
+        if batch is not None:
+            whole(batch, "batch", 1, _MOST_IN_BATCH)
+        if dedupe is not None and not callable(dedupe):
+            raise ConfigurationError(
+                f"dedupe is {dedupe!r}; pass a function from a payload to the dedupe key"
+            )
 
         def decorate(function: Callable[..., object]) -> Kind[P]:
             if kind in self._kinds:
-                raise ConfigurationError(f"kind {kind!r} has a handler already; register each kind once")
+                raise ConfigurationError(f"kind {kind!r} has a handler already; register it once")
+            if not callable(function):
+                raise ConfigurationError(f"{function!r} cannot be called; register a function")
             registered = Kind(
-                kind, function, payload, queue, priority, retry, max_attempts, timeout, dedupe, dedupe_until,
-                on_conflict, batch, _is_async(function), self.codec,
-            )  # fmt: skip
+                name=kind,
+                function=function,
+                payload=payload,
+                queue=queue,
+                priority=priority,
+                retry=retry,
+                max_attempts=max_attempts,
+                timeout=timeout,
+                dedupe=dedupe,
+                dedupe_until=dedupe_until,
+                on_conflict=on_conflict,
+                batch=batch,
+                is_async=_is_async(function),
+                codec=self.codec,
+            )
             self._kinds[kind] = registered
             return registered
 
         return decorate
 
     def middleware(self, middleware: Middleware) -> Middleware:
-        """Adds a context around every attempt: a function of the job that gives a context manager. Outermost first."""
+        """Adds a context around every attempt: a function of the job that gives a context manager.
+
+        The first added is the outermost. It is entered in the handler's own thread or task; around
+        a batch once, with the first job. An exception of its own fails the attempt; one of the
+        handler's that it swallows does not.
+        """
         self._middleware.append(middleware)
         return middleware
 
-    def on_end(self, observer: Callable[[AttemptEnded], object]) -> Callable[[AttemptEnded], object]:
-        """Calls `observer` after every attempt, on the worker's event loop: it must be quick. Its errors are logged."""
+    def on_end(
+        self, observer: Callable[[AttemptEnded], object]
+    ) -> Callable[[AttemptEnded], object]:
+        """Calls `observer` after every attempt, once the database knows of it.
+
+        It runs on the worker's event loop, so it must be quick. Its errors are logged.
+
+        Raises:
+            ConfigurationError: it is async; nobody would await it.
+        """
+        if _is_async(observer):
+            raise ConfigurationError(f"the observer {observer!r} is async; pass a plain function")
         self._observers.append(observer)
         return observer
 
@@ -185,12 +271,28 @@ class Handlers:
         return tuple(self._kinds.values())
 
     @overload
-    def enqueue(self, client: Client, kind: str, payload: Any = None, **options: Any) -> EnqueueResult: ...  # noqa: ANN401
+    def enqueue(
+        self,
+        client: Client,
+        kind: str,
+        payload: Any = None,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> EnqueueResult: ...
     @overload
     def enqueue(
-        self, client: AsyncClient, kind: str, payload: Any = None, **options: Any  # noqa: ANN401
+        self,
+        client: AsyncClient,
+        kind: str,
+        payload: Any = None,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
     ) -> Awaitable[EnqueueResult]: ...
-    def enqueue(self, client: Client | AsyncClient, kind: str, payload: Any = None, **options: Any) -> Any:
+    def enqueue(
+        self,
+        client: Client | AsyncClient,
+        kind: str,
+        payload: Any = None,
+        **options: Any,
+    ) -> EnqueueResult | Awaitable[EnqueueResult]:
         """Enqueues a job of a registered kind with that kind's options; see `Kind.enqueue`.
 
         Raises:
@@ -209,8 +311,10 @@ class Handlers:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:
-                logger.exception("an observer failed on %s", event)
+            except Exception:  # noqa: PERF203 - one must not silence the others
+                logger.exception(
+                    "an observer of on_end failed on job %s (%s)", event.job.id, event.job.kind
+                )
 
     @property
     def observed(self) -> bool:
@@ -219,7 +323,7 @@ class Handlers:
 
 
 class _Around(AbstractContextManager[None]):
-    """Contexts that are made and entered one after another, so that a later one sees the earlier ones."""
+    """Contexts made and entered one after another, so that a later one sees the earlier ones."""
 
     def __init__(self, middleware: Sequence[Middleware], job: Job[Any]) -> None:
         self._middleware = middleware
@@ -232,11 +336,17 @@ class _Around(AbstractContextManager[None]):
                 stack.enter_context(middleware(self._job))
             self._stack = stack.pop_all()
 
-    def __exit__(self, *details: Any) -> bool | None:
-        return self._stack.__exit__(*details)
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._stack.__exit__(exc_type, error, trace)
 
 
 def _is_async(function: Callable[..., object]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
+    if inspect.iscoroutinefunction(function):
+        return True
+    called = None if inspect.isclass(function) else getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(called)

@@ -1,23 +1,21 @@
 """JSON text that Postgres can store, or a `PayloadError` before anything is sent.
 
-Postgres keeps JSON numbers as decimals and refuses NUL characters and lone surrogates; JSON itself has no
-NaN. A float of 1e16 and above comes back as the `int` of the same decimal value.
+Postgres keeps JSON numbers as decimals and refuses NUL characters and lone surrogates; JSON itself
+has no NaN. A float of 1e16 and above comes back as the `int` of the same decimal value.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pgqueue.errors import InvalidJob, PayloadError, PayloadTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Json: TypeAlias = Union[
-    None, bool, int, float, str, "Sequence[Json]", "Mapping[str, Json]"
-]
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """What a payload, a result or metadata may be."""
 
 HIGHEST_CAP = 64 * 1024 * 1024
@@ -47,7 +45,8 @@ def dumps(value: object, what: str = "payload") -> str:
         ) from error
     if size > HIGHEST_CAP:
         raise PayloadTooLarge(
-            f"{what} of {size} bytes is over any limit; store the data elsewhere and pass a reference"
+            f"{what} of {size} bytes is over any limit; "
+            "store the data elsewhere and pass a reference"
         )
     if "\\u0000" in text and _escaped_nul.search(text):
         raise PayloadError(f"{what} has a NUL character, which Postgres cannot store; remove it")
@@ -67,7 +66,7 @@ def checked_text(value: str, what: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidJob(f"{what} is a {type(value).__name__}; pass a str")
-    if "\0" in value or not (value.isascii() or _encodable(value)):
+    if not is_storable(value):
         raise InvalidJob(f"{what} has a NUL or a lone surrogate; remove it")
     return value
 
@@ -77,7 +76,10 @@ def storable_text(value: str) -> str:
     return value.encode("utf-8", "replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
 
 
-def _encodable(value: str) -> bool:
+def is_storable(value: str) -> bool:
+    """Whether Postgres can store `value` as text: it has no NUL and no lone surrogate."""
+    if "\0" in value:
+        return False
     try:
         value.encode()
     except UnicodeEncodeError:

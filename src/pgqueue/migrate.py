@@ -1,21 +1,24 @@
-"""Installing and upgrading the schema: numbered migrations for tables, and all functions, in one transaction.
+"""Installing and upgrading the schema: numbered migrations, then all functions, in one transaction.
 
-Migrations are immutable and additive (expand first, contract a release later), so that workers of the
-previous version go on while it runs. Functions are replaced as a set whenever their text changed. What is
-run is plain SQL: `script` gives it to those who run their own migrations.
+Migrations are immutable and additive (expand first, contract a release later), so that workers of
+the previous version go on while it runs. Functions are replaced as a set whenever their text
+changed. What is run is plain SQL: `script` gives it to those who run their own migrations.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
 import attrs
 
+from pgqueue.arguments import checked_schema
 from pgqueue.errors import SchemaMissing, SchemaOutdated
-from pgqueue.statements import DEFAULT_SCHEMA, Statement, checked_schema
+from pgqueue.statements import DEFAULT_SCHEMA, Statement
+from pgqueue.version import __version__
 
 if TYPE_CHECKING:
     from pgqueue.statements import Row
@@ -43,6 +46,13 @@ class SchemaState:
     """Of the last migration applied; 0: nothing is installed."""
     functions: str
     """The checksum of the installed functions."""
+    release: tuple[int, ...] = ()
+    """The version of pgqueue that they are of."""
+
+    @property
+    def newer(self) -> bool:
+        """Whether a later version of pgqueue installed it; our workers may go on meanwhile."""
+        return self.version > latest_version() or self.release > our_release()
 
     @property
     def current(self) -> bool:
@@ -52,28 +62,26 @@ class SchemaState:
     def check(self) -> None:
         """Raises what is wrong, if anything is.
 
+        A newer schema is right: migrations are additive, so that a worker of the previous version
+        can be started again in the middle of an upgrade.
+
         Raises:
             SchemaMissing: nothing is installed.
-            SchemaOutdated: it is another version's.
+            SchemaOutdated: it is an older version's.
         """
         if not self.version:
             raise SchemaMissing(self.schema)
-        if self.version > latest_version():
+        if not self.current and not self.newer:
             raise SchemaOutdated(
-                f"schema {self.schema!r} is at version {self.version}, newer than this pgqueue knows "
-                f"({latest_version()}); upgrade the package"
-            )
-        if not self.current:
-            raise SchemaOutdated(
-                f"schema {self.schema!r} is at version {self.version} of {latest_version()}, or its functions "
-                "are another version's; run client.migrate() or `pgqueue migrate`"
+                f"schema {self.schema!r} is at version {self.version} of {latest_version()}, or "
+                "its functions are another version's; run client.migrate() or `pgqueue migrate`"
             )
 
 
 @lru_cache
 def migrations() -> tuple[Migration, ...]:
     """All steps, in order."""
-    folder = resources.files("pgqueue").joinpath("sql", "migrations")
+    folder = resources.files("pgqueue") / "sql" / "migrations"
     found = []
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         number, _, name = file.name.removesuffix(".sql").partition("_")
@@ -84,9 +92,12 @@ def migrations() -> tuple[Migration, ...]:
 @lru_cache
 def functions() -> str:
     """The text of all functions and views; safe to apply again and again."""
-    folder = resources.files("pgqueue").joinpath("sql", "functions")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return "\n".join(file.read_text("utf-8") for file in files)
+    folder = resources.files("pgqueue") / "sql"
+    lines = (folder / "settings.sql").read_text("utf-8").splitlines()
+    settings = "\n".join(line for line in lines if not line.startswith("--"))
+    files = (f for f in (folder / "functions").iterdir() if f.name.endswith(".sql"))
+    texts = [file.read_text("utf-8") for file in sorted(files, key=lambda f: f.name)]
+    return "\n".join(texts).replace("@settings@", settings)
 
 
 def latest_version() -> int:
@@ -97,6 +108,11 @@ def latest_version() -> int:
 def functions_checksum() -> str:
     """Tells sets of functions apart."""
     return hashlib.sha256(functions().encode()).hexdigest()[:32]
+
+
+def our_release() -> tuple[int, ...]:
+    """The numbers of this package's version."""
+    return tuple(int(number) for number in re.findall(r"\d+", __version__))
 
 
 def render(sql: str, schema: str) -> str:
@@ -110,35 +126,50 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
     Args:
         schema: any name that `checked_schema` admits.
         after: what is installed; None gives the script of a fresh install.
+
+    Raises:
+        SchemaOutdated: what is installed is newer than this version of pgqueue.
     """
     checked_schema(schema)
     state = after or SchemaState(schema, 0, "")
+    if state.newer:
+        raise SchemaOutdated(
+            f"schema {schema!r} was installed by a newer pgqueue "
+            f"({'.'.join(map(str, state.release))}, this one is "
+            f"{'.'.join(map(str, our_release()))}); upgrade the package. Nothing was changed"
+        )
     parts = [
         f"set local lock_timeout = '{LOCK_TIMEOUT}';",
         "set local check_function_bodies = off;",
         "set local client_min_messages = warning;",
-        "create schema if not exists @extschema@;",
     ]
     if not state.version:
+        # An owner of the schema may lack the right to create one, which "if not exists" would ask
+        # for.
+        parts.append(
+            "do $$ begin if pg_catalog.to_regnamespace('@extschema@') is null "
+            "then create schema @extschema@; end if; end $$;"
+        )
         parts.append(
             "create table @extschema@.migration (version integer primary key, name text not null, "
             "checksum text, applied_at timestamptz not null default clock_timestamp());"
         )
     for migration in migrations():
         if migration.version > state.version:
-            parts += [
-                migration.sql,
+            parts.append(migration.sql)
+            parts.append(
                 "insert into @extschema@.migration (version, name) "
-                f"values ({migration.version}, '{migration.name}');",
-            ]
+                f"values ({migration.version}, '{migration.name}');"
+            )
     if state.functions != functions_checksum():
-        parts += [
-            functions(),
-            "-- Version 0 is the set of functions.",
+        parts.append(functions())
+        parts.append(
+            "-- Version 0 is the set of functions; its name is the version of pgqueue.\n"
             "insert into @extschema@.migration (version, name, checksum) "
-            f"values (0, 'functions', '{functions_checksum()}') on conflict (version) do update "
-            "set checksum = excluded.checksum, applied_at = excluded.applied_at;",
-        ]
+            f"values (0, '{'.'.join(map(str, our_release()))}', '{functions_checksum()}') "
+            "on conflict (version) do update set name = excluded.name, "
+            "checksum = excluded.checksum, applied_at = excluded.applied_at;"
+        )
     parts.append("select @extschema@._partitions();")
     return render("\n".join(parts) + "\n", schema)
 
@@ -146,18 +177,21 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
 def read_state(schema: str) -> tuple[Statement[bool], Statement[SchemaState]]:
     """Two statements: whether anything is installed, and (only then) what."""
     exists = Statement(
-        "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+        "select exists (select from pg_catalog.pg_class c "
+        "join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
         "where n.nspname = %s and c.relname = 'migration')",
         (schema,),
         lambda rows: bool(rows[0][0]),
     )
 
     def read(rows: list[Row]) -> SchemaState:
-        version, checksum = rows[0]
-        return SchemaState(schema, version or 0, checksum or "")
+        version, checksum, release = rows[0]
+        numbers = tuple(int(number) for number in (release or "").split(".") if number.isdigit())
+        return SchemaState(schema, version or 0, checksum or "", numbers)
 
     what = Statement(
-        f'select max(version), max(checksum) from "{checked_schema(schema)}".migration',  # noqa: S608 - checked
+        "select max(version), max(checksum), max(name) filter (where version = 0) "
+        f'from "{checked_schema(schema)}".migration',
         (),
         read,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
 import attrs
 
@@ -18,13 +19,22 @@ if TYPE_CHECKING:
     from pgqueue.jsontext import Json
     from pgqueue.retry import RetryPolicy
 
-P = TypeVar("P")
-"""A payload's type."""
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar  # of psycopg's own requirements, before 3.13
+
+P = TypeVar("P", default=Any)
+"""A payload's type; `Job` alone means any."""
 
 DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 5
 """Of 0 (runs first) to 9."""
 DEFAULT_LEASE = timedelta(seconds=30)
+
+_LONGEST_MESSAGE = 1_000
+_LONGEST_TRACEBACK = 4_000
+"""Characters; the SQL function _history keeps as much."""
 
 DedupeUntil = Literal["start", "finish"]
 OnConflict = Literal["return", "replace", "raise"]
@@ -58,13 +68,17 @@ class JobState(str, Enum):
 _FINISHED = {JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED, JobState.SKIPPED}
 
 
+def _payload(value: Json) -> Json:
+    return {} if value is None else value
+
+
 class JobControl(Protocol):
     """What stands behind a claimed job: the client or worker that claimed it."""
 
-    def ack_in(self, job: Job, conn: Any, result: Json) -> Union[None, Awaitable[None]]:  # noqa: ANN401
+    def ack_in(self, job: Job[Any], conn: Any, result: Json) -> Awaitable[None] | None:  # noqa: ANN401
         """Ack `job` on `conn`, in its transaction."""
 
-    def is_cancelled(self, job: Job) -> bool:
+    def is_cancelled(self, job: Job[Any]) -> bool:
         """Whether the job should stop."""
 
 
@@ -96,23 +110,25 @@ class Job(Generic[P]):
     ref: str | None
     _control: JobControl | None = attrs.field(default=None, repr=False)
 
-    def ack(self, *, conn: Any, result: Json = None) -> Union[None, Awaitable[None]]:  # noqa: ANN401
+    def ack(self, *, conn: Any, result: Json = None) -> Any:  # noqa: ANN401
         """End this job well as part of the transaction of `conn`.
 
-        The handler's own writes on `conn` and the ack are then committed together or not at all: the
-        effects happen exactly once. `conn` is what `Client.enqueue` takes; with an async connection
-        await the returned value. A worker leaves a job alone that was acked so.
+        The handler's own writes on `conn` and the ack are then committed together or not at all:
+        the effects happen exactly once. `conn` is what `Client.enqueue` takes; with an async
+        connection await the returned value. A worker leaves a job alone that was acked so.
 
         Raises:
             LeaseLost: another worker may have the job; let the transaction roll back.
         """
         if self._control is None:
-            raise ConfigurationError("this job was not claimed by a client or worker; use client.ack")
+            raise ConfigurationError(
+                "this job was not claimed by a client or worker; use client.ack"
+            )
         return self._control.ack_in(self, conn, result)
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the job should stop: its cancellation was asked for, its time is up, or its lease is lost.
+        """Whether to stop: cancellation was asked for, the time is up, or the lease is lost.
 
         A worker learns of it with its heartbeat, a third of a lease apart. Long sync handlers look
         here now and then; async ones are cancelled.
@@ -133,7 +149,7 @@ class NewJob:
     """A job to be: what `enqueue` takes, as a value for `enqueue_many`."""
 
     kind: str = attrs.field(kw_only=False)
-    payload: Json = attrs.field(factory=dict, kw_only=False)
+    payload: Json = attrs.field(default=None, converter=_payload, kw_only=False)
     queue: str = DEFAULT_QUEUE
     priority: int = DEFAULT_PRIORITY
     run_at: datetime | None = None
@@ -175,11 +191,11 @@ class EnqueueManyResult:
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One attempt in a job's history that did not end well (the last one may: see the job itself)."""
+    """One attempt in a job's history that did not end well."""
 
     attempt: int
     outcome: str
-    """failed, expired (lease), snoozed, skipped, cancelled or superseded (by the holder of its dedupe key)."""
+    """failed, expired (lease), snoozed, skipped, cancelled or superseded (by its key's holder)."""
     started: datetime | None = None
     ended: datetime | None = None
     worker: str | None = None
@@ -189,13 +205,20 @@ class Attempt:
 
 
 def error_entry(error: BaseException | str) -> dict[str, str]:
-    """What the history keeps of an error: class, message and traceback (the database bounds them)."""
+    """What the history keeps of an error: class, message and the traceback's end, all bounded.
+
+    Never fails itself, whatever the error is.
+    """
     if isinstance(error, str):
-        return {"message": error}
+        return {"message": error[:_LONGEST_MESSAGE]}
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - somebody's __str__
+        message = "<its __str__ failed>"
     return {
         "class": type(error).__qualname__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
+        "message": message[:_LONGEST_MESSAGE],
+        "traceback": "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:],
     }
 
 

@@ -1,6 +1,6 @@
 """What a handler may return to say how the attempt ended, other than well.
 
-Outcomes are returned, not raised, so that a broad `except Exception` in a handler cannot swallow them.
+Outcomes are returned, not raised, so that a handler's broad `except Exception` cannot swallow them.
 Any other value that a handler returns, None included, is the job's result: the job succeeded.
 An exception is a fail: the job is tried again by its retry policy.
 """
@@ -14,7 +14,7 @@ import attrs
 from pgqueue.errors import ConfigurationError
 
 
-def _not_negative(_: object, attribute: attrs.Attribute[timedelta], value: timedelta | None) -> None:
+def _not_negative(_: object, attribute: attrs.Attribute[timedelta], value: object) -> None:
     if value is not None and (not isinstance(value, timedelta) or value < timedelta(0)):
         raise ConfigurationError(f"{attribute.name} is {value!r}; pass a timedelta, zero or more")
 

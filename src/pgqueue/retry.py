@@ -1,7 +1,8 @@
 """Retry policies: data that is stored with each job, so that the database computes the delays.
 
 A crashed worker and a worker in another language therefore back off as well. Every policy is capped
-first and then spread by `jitter` (0 to 1): a delay of 60 s with the default 0.25 is one of 45 to 60 s.
+first and then spread by `jitter` (0 to 1): a delay of 60 s with the default 0.25 is one of 45 to 60
+s.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from pgqueue.jsontext import Json
 
 
+_LONGEST = timedelta(days=365)
+_MOST_FACTOR = 100
+"""Beyond it every delay but the first is the cap."""
+
+
 class RetryPolicy(Protocol):
     """What `retry=` takes."""
 
@@ -26,26 +32,29 @@ class RetryPolicy(Protocol):
         """The policy as the SQL function `_backoff` reads it; times in seconds."""
 
 
-def _positive(_: object, attribute: attrs.Attribute[timedelta], value: timedelta) -> None:
-    if not isinstance(value, timedelta) or value <= timedelta(0):
-        raise ConfigurationError(f"{attribute.name} is {value!r}; pass a positive timedelta")
+def _positive(_: object, attribute: attrs.Attribute[timedelta], value: object) -> None:
+    if not isinstance(value, timedelta) or not timedelta(0) < value <= _LONGEST:
+        raise ConfigurationError(
+            f"{attribute.name} is {value!r}; pass a timedelta of more than zero, at most 365 days"
+        )
 
 
-def _fraction(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not 0 <= value <= 1:
+def _fraction(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ConfigurationError(f"{attribute.name} is {value!r}; pass 0 to 1")
 
 
-def _growing(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not 1 <= value <= 100:  # noqa: PLR2004 - beyond it every delay is the cap
-        raise ConfigurationError(f"{attribute.name} is {value!r}; pass 1 to 100")
+def _growing(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if not isinstance(value, (int, float)) or not 1 <= value <= _MOST_FACTOR:
+        raise ConfigurationError(f"{attribute.name} is {value!r}; pass 1 to {_MOST_FACTOR}")
 
 
 @attrs.frozen(kw_only=True)
 class Exponential:
     """Delays of base, base x factor, base x factor^2 ..., at most `cap`.
 
-    The defaults are those of a job without a policy: with 20 attempts it gives up after some 9 hours.
+    The defaults are those of a job without a policy: with 20 attempts it gives up after some 9
+    hours.
     """
 
     base: timedelta = attrs.field(default=timedelta(seconds=2), validator=_positive)
@@ -79,8 +88,10 @@ def _delays(_: object, attribute: attrs.Attribute[tuple[timedelta, ...]], value:
     if not isinstance(value, tuple) or not value:
         raise ConfigurationError(f"{attribute.name} is empty; pass at least one timedelta")
     for delay in value:
-        if not isinstance(delay, timedelta) or delay < timedelta(0):
-            raise ConfigurationError(f"{attribute.name} has {delay!r}; pass timedeltas, zero or more")
+        if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= _LONGEST:
+            raise ConfigurationError(
+                f"{attribute.name} has {delay!r}; pass timedeltas from zero to 365 days"
+            )
 
 
 def _as_tuple(value: Sequence[timedelta]) -> tuple[timedelta, ...]:

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import click
 
-from pgqueue import models
 from pgqueue.cli import params
 from pgqueue.cli.command import Command
 from pgqueue.cli.load import load_handlers
@@ -28,7 +27,7 @@ _SOME = click.IntRange(min=1)
     metavar="QUEUE[=WEIGHT]",
     type=params.weighted_queue,
     help="A queue to serve; may be repeated. mail=3 is looked at first three times as often as one "
-    "of weight 1.  [default: default]",
+    "of weight 1.  [default: those of the handlers]",
 )
 @click.option(
     "-c",
@@ -100,7 +99,7 @@ def worker(
     kinds that they know are claimed. It goes on until SIGTERM or Ctrl-C; a second one hurries it.
     """
     found = load_handlers(handlers)
-    weights = dict(queues) or {models.DEFAULT_QUEUE: 1.0}
+    weights = dict(queues) or dict.fromkeys(sorted({k.queue for k in found.kinds}), 1.0)
     # No client: the worker may fork, and a connection must not be made before.
     made = Worker(
         session.find(),

@@ -124,18 +124,24 @@ def dsn(data: str | Path | None = None, *, fresh: bool = False) -> str:
 
 
 @contextmanager
-def temporary(*, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def temporary(
+    *, settings: Mapping[str, str] | None = None, parent: str | Path | None = None
+) -> Iterator[Server]:
     """A private server in a folder of its own, both gone at the end of the block; for tests.
 
     If this process is killed, they go within a minute. The server does not wait for the disk
-    (`fsync=off`) unless `settings` say so. As root it lies in /tmp whatever TMPDIR says, since the
-    server's user must reach it.
+    (`fsync=off`) unless `settings` say so.
+
+    Args:
+        settings: As in `start`.
+        parent: Where to make the folder; None for the usual place, which is TMPDIR, but as root
+            /tmp, since the server's user must reach it.
 
     Raises:
         EmbeddedServerError: as `start` does.
     """
     root = os.geteuid() == 0
-    path = Path(tempfile.mkdtemp(prefix="pgqueue-", dir=SHORT if root else None))
+    path = Path(tempfile.mkdtemp(prefix="pgqueue-", dir=parent or (SHORT if root else None)))
     if root:
         path.chmod(0o711)
     folder = Folder.of(path)

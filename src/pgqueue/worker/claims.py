@@ -10,30 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgqueue.connections import RETRYABLE
-from pgqueue.errors import DatabaseUnavailable
-from pgqueue.floors import Floors
+from pgqueue.arguments import number_array
+from pgqueue.events import Outcome
+from pgqueue.floors import LANES, Floors
+from pgqueue.worker.demand import STUCK_SECONDS, Demand
 from pgqueue.worker.doorbell import Doorbell
+from pgqueue.worker.runner import Ending
 
 if TYPE_CHECKING:
     from pgqueue.models import Job, JobControl
     from pgqueue.statements import Statements
+    from pgqueue.worker.idleness import Idleness
     from pgqueue.worker.leases import Leases
     from pgqueue.worker.link import Link
     from pgqueue.worker.options import Options
-    from pgqueue.worker.pools import Pool
+    from pgqueue.worker.pool import Pool
     from pgqueue.worker.settle import Settler
 
 logger = logging.getLogger("pgqueue.worker")
 
-AHEAD_SECONDS = 0.1
-"""How much work to hold in the buffer, at the rate at which the pool gets through it."""
-MOST_AHEAD = 2_000
-LARGEST_CLAIM = 1_000
 NAPS = (0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between looks right after there was work, before the doorbell is asked for."""
 BUSY_SECONDS = 0.25
-"""After so long without a pause, producers need not ring for us."""
+"""After so long without a sleep, producers need not ring for us."""
+BEHIND_SECONDS = 0.05
+"""Between two looks whether the settler has caught up."""
+GOODBYE_SECONDS = 1.0
 
 
 class ClaimLoop:
@@ -59,14 +61,12 @@ class ClaimLoop:
         self._name = options.unique_name()
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
-        self._doorbell = Doorbell(link, statements, self._name)
+        self._demand = Demand(pool, options.prefetch)
+        self._doorbell = Doorbell(link, statements, options.queues, self._name)
         self._changed = asyncio.Event()
         self._stopping = False
-        self._rate = 0.0
-        self._rate_at = time.monotonic()
-        self._rate_finished = 0
-        self.moved_at = time.monotonic()
-        """When this loop last got through a step: its health."""
+        self._naps = 0
+        self._slept_at = self.moved_at = time.monotonic()
         pool.on_room = self._changed.set
 
     def stop(self) -> None:
@@ -74,104 +74,117 @@ class ClaimLoop:
         self._stopping = True
         self._changed.set()
 
-    async def run(self, *, until_idle: bool) -> None:
-        """Claims until `stop`; with `until_idle` until nothing is ready and all that was claimed has ended."""
-        naps = 0
-        busy_since = time.monotonic()
+    def abort(self) -> None:
+        """Ends the claim under way, too: what it took runs again after its lease."""
+        self.stop()
+        self._link.cut()
+
+    async def run(self, idleness: Idleness | None = None) -> None:
+        """Claims until `stop`; tells `idleness`, if given, when there is nothing to claim.
+
+        Raises:
+            SchemaError: the schema is gone, or is of another version.
+        """
         try:
             while not self._stopping:
                 self.moved_at = time.monotonic()
                 try:
-                    room = self._room()
-                    if room <= 0:
-                        await self._wait(0.05)
-                        continue
-                    jobs = await self._claim(room)
-                    if jobs:
-                        naps = 0
-                        if time.monotonic() - busy_since > BUSY_SECONDS and len(jobs) == room:
-                            await self._doorbell.unask()
-                        continue
-                    busy_since = time.monotonic()
-                    if until_idle:
-                        if not len(self._leases):
-                            return
-                        await self._wait(0.005)
-                    elif naps < len(NAPS):
-                        await self._wait(NAPS[naps])
-                        naps += 1
-                    else:
-                        await self._sleep()
-                except DatabaseUnavailable as error:
-                    await self._link.pause(error)
-                except RETRYABLE as error:
-                    await self._link.pause(error)
+                    await self._step(idleness)
+                except psycopg.Error as error:
+                    await self._rest(self._link.pause_after(error))
         finally:
             await self._say_goodbye()
 
-    def _room(self) -> int:
-        """How many jobs to claim now."""
-        if self._settler.behind:
-            return 0
-        pool = self._pool
-        batch = max((kind.batch or 1) for kind in pool.kinds)
-        ahead = self._options.prefetch
-        if ahead is None:
-            ahead = min(MOST_AHEAD, int(self._measured_rate() * AHEAD_SECONDS))
-        free = max(0, pool.size * batch - pool.running)
-        if pool.waiting > ahead // 2 and pool.waiting > 0:
-            return 0
-        return min(LARGEST_CLAIM, max(0, ahead + free - pool.waiting))
+    async def _step(self, idleness: Idleness | None) -> None:
+        room = 0 if self._settler.behind else self._demand.room()
+        if room <= 0:
+            await self._wait_for_room()
+            return
+        moves = self._leases.moves
+        self._doorbell.forget()
+        nothing_held = not self._leases
+        jobs = await self._claim(room, from_bottom=idleness is not None and nothing_held)
+        if jobs:
+            self._naps = 0
+            if time.monotonic() - self._slept_at > BUSY_SECONDS:
+                await self._doorbell.unask()
+        elif idleness is not None:
+            if nothing_held:
+                idleness.saw_nothing(self, moves)
+            await self._nap()
+        elif self._naps < len(NAPS):
+            await self._nap()
+        else:
+            await self._sleep()
 
-    def _measured_rate(self) -> float:
-        """Jobs per second through the pool, lately."""
-        now = time.monotonic()
-        elapsed = now - self._rate_at
-        if elapsed > AHEAD_SECONDS / 4:
-            lately = (self._pool.finished - self._rate_finished) / elapsed
-            self._rate = lately if lately > self._rate else 0.7 * self._rate + 0.3 * lately
-            self._rate_at, self._rate_finished = now, self._pool.finished
-        return self._rate
-
-    async def _claim(self, limit: int) -> list[Job[Any]]:
+    async def _claim(self, limit: int, *, from_bottom: bool) -> list[Job[Any]]:
         queues = self._options.order()
         claiming = self._floors.begin(self._kinds, queues)
+        floors = number_array([0] * LANES * len(queues)) if from_bottom else claiming.floors
         jobs: list[Job[Any]] = []
         try:
             statement = self._statements.claim(
-                queues, limit, self._options.lease, self._kinds, self._name, claiming.floors, self._control
+                queues, limit, self._options.lease, self._kinds, self._name, floors, self._control
             )
             sent_at = time.monotonic()
             jobs = await self._link.try_run(statement)
         finally:
             self._floors.end(claiming, jobs)
         if jobs:
-            self._leases.hold(jobs, sent_at)
+            lost = self._leases.hold(jobs, sent_at)
             self._pool.feed(jobs)
+            for job in lost:
+                self._pool.stop(job, Outcome.LOST)
+                self._settler.lose(job)
         return jobs
+
+    async def _wait_for_room(self) -> None:
+        if self._settler.behind:
+            await self._rest(BEHIND_SECONDS)
+            return
+        self._changed.clear()
+        self._pool.call_when_low(self._demand.low)
+        if self._demand.room() <= 0:  # else it ran low just before we asked
+            await self._wait(STUCK_SECONDS)
+        if self._demand.stuck():
+            self._settler.add([Ending(job, Outcome.RELEASED) for job in self._pool.take_back()])
+
+    async def _nap(self) -> None:
+        self._changed.clear()
+        await self._wait(NAPS[min(self._naps, len(NAPS) - 1)])
+        self._naps += 1
 
     async def _sleep(self) -> None:
         if not self._doorbell.asked:
-            await self._doorbell.ask(list(self._options.queues))
+            await self._doorbell.ask()
             return  # one more look, now that producers ring
-        seconds = self._options.poll_interval.total_seconds() * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        poll_interval = self._options.poll_interval.total_seconds()
         self._changed.clear()
         if not self._stopping:
+            seconds = poll_interval * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
             await self._doorbell.wait(seconds, self._changed)
+        self._slept_at = time.monotonic()
 
     async def _wait(self, seconds: float) -> None:
-        self._changed.clear()
-        if self._stopping:
-            return
-        try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
-        except (asyncio.TimeoutError, TimeoutError):
-            return
+        """Waits for a change since it was last cleared, or for `stop`."""
+        if not self._stopping:
+            timer = asyncio.get_running_loop().call_later(seconds, self._changed.set)
+            await self._changed.wait()
+            timer.cancel()
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits for `stop` only."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._changed.clear()
+            await self._wait(left)
 
     async def _say_goodbye(self) -> None:
+        timer = asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._link.cut)
         try:
-            await asyncio.wait_for(self._doorbell.unask(), 1.0)
-        except (DatabaseUnavailable, psycopg.Error, asyncio.TimeoutError, TimeoutError):
+            await self._doorbell.say_goodbye()
+        except psycopg.Error:
             logger.debug("could not say goodbye; the doorbell's patience ends by itself")
         finally:
+            timer.cancel()
             await self._link.close()

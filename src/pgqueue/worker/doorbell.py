@@ -1,58 +1,71 @@
 """Waiting for jobs: on the claim connection itself, which is idle meanwhile.
 
-A worker that finds nothing says so in the table `sleeper`, looks once more, and then waits for a notification or
-for its poll interval. Polling is the truth; the doorbell only makes the wait shorter, so that nothing is lost
-where notifications do not arrive (PgBouncer in transaction mode).
+A worker that finds nothing says so in the table `sleeper`, looks once more, and then waits for a
+notification or for its poll interval. Polling is the truth; the doorbell only makes the wait
+shorter, so that nothing is lost where notifications do not arrive (PgBouncer in transaction mode).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import sql
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from pgqueue.connections import translate
 
-    import psycopg
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
     from pgqueue.statements import Statements
     from pgqueue.worker.link import Link
 
 PATIENCE = 30.0
-"""Seconds for which a sleeper asks to be rung; a worker that dies costs its producers no longer than that."""
+"""Seconds for which a sleeper asks to be rung; one that dies costs its producers no longer than
+that."""
 
 
 class Doorbell:
     """The sleeping side of one claim loop."""
 
-    def __init__(self, link: Link, statements: Statements, sleeper: str) -> None:
+    def __init__(
+        self, link: Link, statements: Statements, queues: Collection[str], sleeper: str
+    ) -> None:
         """`sleeper` is this loop's name in the table."""
         self._link = link
         self._statements = statements
+        self._queues = queues
         self._sleeper = sleeper
         self._listening: psycopg.AsyncConnection[Any] | None = None
         self._asked_until = 0.0
+        self._rung = False
+        self._waiter: asyncio.Event | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether producers ring for us now."""
-        return time.monotonic() < self._asked_until - PATIENCE / 2
+        """Whether producers ring for us now, and we would hear it."""
+        hears = self._listening is not None and not self._listening.closed
+        return hears and time.monotonic() < self._asked_until - PATIENCE / 2
 
-    async def ask(self, queues: Sequence[str]) -> None:
+    def forget(self) -> None:
+        """Counts from now on: call it before you look for jobs, and a ring meanwhile is heard."""
+        self._rung = False
+
+    async def ask(self) -> None:
         """Asks to be rung; look for jobs once more afterwards, before you wait."""
         conn = await self._link.connection()
         if conn is not self._listening:
-            await conn.execute(sql.SQL("listen {}").format(sql.Identifier(self._statements.schema)))
-            if not conn.autocommit:
-                await conn.commit()
+            # Also for what comes with the answer to a statement: psycopg would keep it for itself.
+            conn.add_notify_handler(self._hear)
+            await self._listen(conn)
             self._listening = conn
         asked_at = time.monotonic()
-        await self._link.try_run(self._statements.sleep(queues, self._sleeper, timedelta(seconds=PATIENCE)))
+        patience = timedelta(seconds=PATIENCE)
+        queues = list(self._queues)
+        await self._link.try_run(self._statements.sleep(queues, self._sleeper, patience))
         self._asked_until = asked_at + PATIENCE
 
     async def unask(self) -> None:
@@ -61,25 +74,65 @@ class Doorbell:
             self._asked_until = 0.0
             await self._link.try_run(self._statements.wake(self._sleeper))
 
-    async def wait(self, seconds: float, other: asyncio.Event) -> None:
-        """Waits for a ring, for `other`, or until `seconds` are over. Call it with the connection idle."""
-        conn = await self._link.connection()
-        if self._rung(conn):
-            return
-        loop = asyncio.get_running_loop()
-        descriptor = conn.fileno()
-        loop.add_reader(descriptor, other.set)
-        try:
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(other.wait(), seconds)
-        finally:
-            loop.remove_reader(descriptor)
-        self._rung(conn)
+    async def say_goodbye(self) -> None:
+        """The same at the end, if it can be said without further ado."""
+        if self._listening is not None and not self._listening.closed:
+            await self.unask()
 
-    @staticmethod
-    def _rung(conn: psycopg.AsyncConnection[Any]) -> bool:
-        rung = False
-        conn.pgconn.consume_input()
-        while conn.pgconn.notifies() is not None:
-            rung = True
-        return rung
+    async def wait(self, seconds: float, other: asyncio.Event) -> None:
+        """Waits for a ring, for `other`, or until `seconds` are over. The connection must be idle.
+
+        Raises:
+            DatabaseUnavailable: the connection is lost.
+        """
+        conn = await self._link.connection()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, other.set)
+        self._waiter = other
+        try:
+            descriptor = conn.fileno()
+            loop.add_reader(descriptor, self._read, conn)
+            try:
+                self._read(conn)  # what libpq has read already makes no descriptor readable
+                if not self._rung:
+                    await other.wait()
+            finally:
+                loop.remove_reader(descriptor)
+            if conn.closed:
+                raise psycopg.OperationalError("the connection was lost while it was idle")
+        except psycopg.Error as error:
+            await self._link.close()
+            raise translate(error, self._statements.schema) from error
+        finally:
+            self._waiter = None
+            timer.cancel()
+
+    async def _listen(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        try:
+            await conn.execute(sql.SQL("listen {}").format(sql.Identifier(self._statements.schema)))
+            if not conn.autocommit:
+                await conn.commit()
+        except psycopg.Error as error:
+            await self._link.close()
+            raise translate(error, self._statements.schema) from error
+
+    def _hear(self, notification: psycopg.Notify) -> None:
+        """The channel is the schema's, the payload names the queue."""
+        if notification.payload in self._queues:
+            self._ring()
+
+    def _ring(self) -> None:
+        self._rung = True
+        if self._waiter is not None:
+            self._waiter.set()
+
+    def _read(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Takes in what the server sent to an idle connection: notifications, or its goodbye."""
+        try:
+            conn.pgconn.consume_input()
+            while (notification := conn.pgconn.notifies()) is not None:
+                if notification.extra.decode("utf-8", "replace") in self._queues:
+                    self._ring()
+        except psycopg.Error:
+            conn.pgconn.finish()
+            self._ring()

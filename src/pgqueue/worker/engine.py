@@ -1,11 +1,9 @@
-"""One worker process at work: claim loops, pools, settler, heartbeat and upkeep, and their orderly end."""
+"""One worker process at work: its parts, what they tell each other, and how they end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +11,20 @@ import attrs
 import psycopg
 
 from pgqueue import jsontext
-from pgqueue.connections import unwrap
 from pgqueue.drivers import AsyncDriver, Driver
-from pgqueue.errors import DatabaseUnavailable, LeaseLost
+from pgqueue.errors import LeaseLost, SchemaError
 from pgqueue.events import Outcome
-from pgqueue.statements import Statements
+from pgqueue.worker.async_pool import AsyncPool
 from pgqueue.worker.claims import ClaimLoop
-from pgqueue.worker.leases import Heartbeat, Leases
+from pgqueue.worker.heartbeat import Heartbeat
+from pgqueue.worker.idleness import Idleness
+from pgqueue.worker.leases import Leases
 from pgqueue.worker.link import Link
-from pgqueue.worker.pools import AsyncPool, Pool, ThreadPool
 from pgqueue.worker.runner import Ending
 from pgqueue.worker.settle import Settler
+from pgqueue.worker.shutdown import Shutdown
+from pgqueue.worker.thread_pool import ThreadPool
+from pgqueue.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -31,14 +32,12 @@ if TYPE_CHECKING:
     from pgqueue.handlers import Handlers
     from pgqueue.jsontext import Json
     from pgqueue.models import Job
+    from pgqueue.statements import Statements
     from pgqueue.worker.options import Options
+    from pgqueue.worker.pool import Pool
 
-logger = logging.getLogger("pgqueue.worker")
-
-UPKEEP_SECONDS = 0.5
-"""Between two rounds of maintenance by one process; the database shares the turns among all of them."""
-CANCEL_SHARE = 0.8
-"""Of the shutdown timeout: until then handlers may finish, afterwards they are cancelled."""
+LAST_SECONDS = 1.0
+"""For the heartbeat's thread to end."""
 
 
 @attrs.frozen
@@ -46,7 +45,11 @@ class Health:
     """How a worker process is doing."""
 
     ok: bool
-    """Whether every claim loop has moved within the last few poll intervals."""
+    """Whether every claim loop has moved within the last few poll intervals, and the heartbeat
+    beats.
+
+    It says nothing about the database: a loop that tries to reconnect moves.
+    """
     idle_for: float
     """Seconds since the slowest claim loop last moved."""
     held: int
@@ -56,53 +59,67 @@ class Health:
 
 
 class Engine:
-    """Everything of one process. `run` returns when it was stopped, or is idle and was asked to end then."""
+    """Everything of one process, on the running event loop. It is used once."""
 
-    def __init__(self, dsn: str, statements: Statements, handlers: Handlers, options: Options) -> None:
+    def __init__(
+        self, dsn: str, statements: Statements, handlers: Handlers, options: Options
+    ) -> None:
         self._statements = statements
-        self._handlers = handlers
         self._options = options
         self._async_driver = AsyncDriver(dsn, statements.schema, 1, prepare=options.prepare)
         self._driver = Driver(dsn, statements.schema, 1, prepare=options.prepare)
         self._leases = Leases()
-        self._acked_elsewhere: set[int] = set()
-        self._pools: list[Pool] = []
-        self._claims: list[ClaimLoop] = []
-        self._settler: Settler | None = None
+        self._shutdown = Shutdown(options.shutdown_timeout.total_seconds(), self._leases)
         self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._report_link = self._link("reporting endings")
+        self._settler = Settler(
+            self._report_link,
+            statements,
+            self._leases,
+            options.lease,
+            handlers.tell if handlers.observed else None,
+        )
+        self._heartbeat = Heartbeat(
+            self._async_driver, statements, self._leases, options.lease, self._hear_from_thread
+        )
+        self._upkeep_link = self._link("maintenance")
+        self._upkeep = Upkeep(self._upkeep_link, statements)
+        self._pools = self._make_pools(handlers)
+        self._claims = [self._claim_loop(pool) for pool in self._pools]
 
     # What a handler's job asks (JobControl)
 
-    def ack_in(self, job: Job[Any], conn: Any, result: Json) -> None | Awaitable[None]:  # noqa: ANN401
+    def ack_in(self, job: Job[Any], conn: Any, result: Json) -> Awaitable[None] | None:  # noqa: ANN401
         """Acks `job` on a sync or async connection of its handler."""
-        raw = unwrap(conn, (psycopg.Connection, psycopg.AsyncConnection))
         text = None if result is None else [jsontext.dumps(result, "result")]
         statement = self._statements.ack([job], text)
-        if isinstance(raw, psycopg.AsyncConnection):
-            return self._ack_in(job, self._async_driver.execute(statement, raw))
-        self._acked(job, self._driver.execute(statement, raw))
+        if isinstance(conn, psycopg.AsyncConnection) or any(
+            hasattr(conn, name) for name in ("sync_session", "sync_connection")
+        ):
+            return self._ack_in(job, self._async_driver.run(statement, conn))
+        self._acked(job, self._driver.run(statement, conn))
         return None
 
-    async def _ack_in(self, job: Job[Any], lost: Awaitable[list[int]]) -> None:
+    async def _ack_in(self, job: Job[Any], lost: Awaitable[Any]) -> None:
         self._acked(job, await lost)
 
     def _acked(self, job: Job[Any], lost: list[int]) -> None:
         if lost:
             raise LeaseLost(lost)
-        self._acked_elsewhere.add(job.id)
+        self._leases.note_ack(job)
 
     def is_cancelled(self, job: Job[Any]) -> bool:
         """Whether the handler of `job` should stop."""
-        return job.id in self._leases.cancelled or not self._leases.holds(job)
+        return self._leases.unwanted(job) is not None
 
     # Life
 
     def stop(self) -> None:
         """Begins the orderly end; a second call hurries it. From the event loop."""
         if self._stopping.is_set():
-            self._hurry.set()
+            self._shutdown.hurry()
+        self._shutdown.begin()
         self._stopping.set()
         for claims in self._claims:
             claims.stop()
@@ -111,133 +128,117 @@ class Engine:
         """How this process is doing."""
         now = time.monotonic()
         idle_for = max((now - claims.moved_at for claims in self._claims), default=0.0)
-        settled = 0 if self._settler is None else self._settler.settled
-        ok = idle_for < 5 * self._options.poll_interval.total_seconds() + 5
-        return Health(ok, idle_for, len(self._leases), settled)
+        moving = idle_for < 5 * self._options.poll_interval.total_seconds() + 5
+        ok = moving and self._heartbeat.is_alive()
+        return Health(ok, idle_for, len(self._leases), self._settler.settled)
 
     async def run(self, *, until_idle: bool = False) -> bool:
-        """Works until `stop`, or until nothing is left to do; true if everything could be ended in order."""
-        link = Link(self._async_driver, "reporting endings")
-        tell = self._handlers.tell if self._handlers.observed else None
-        self._settler = settler = Settler(link, self._statements, self._leases, tell, self._acked_elsewhere)
-        heartbeat = Heartbeat(
-            self._driver, self._statements, self._leases, self._options.lease, self._hear_from_thread
-        )
-        self._make_pools(settler)
-        self._claims = [self._claim_loop(pool, settler) for pool in self._pools]
-        if self._stopping.is_set():
-            self.stop()
-        heartbeat.start()
-        settling = self._loop.create_task(settler.run())
-        upkeep = self._loop.create_task(self._upkeep())
-        claiming = [self._loop.create_task(claims.run(until_idle=until_idle)) for claims in self._claims]
+        """Works until `stop`, or until nothing is left to do; true if all could be ended in order.
+
+        An error that a part cannot deal with, and a cancellation, end the worker in order as well,
+        and come out then.
+        """
+        idleness = Idleness(self._leases, len(self._claims)) if until_idle else None
+        start = self._loop.create_task
+        self._heartbeat.start()
+        settling = start(self._settler.run())
+        upkeep = start(self._upkeep.run())
+        claiming = [start(claims.run(idleness)) for claims in self._claims]
         try:
-            await asyncio.gather(*claiming)
+            await self._until_over({settling, upkeep, *claiming}, idleness)
         finally:
-            for task in (*claiming, upkeep):
-                task.cancel()
-            await asyncio.gather(*claiming, upkeep, return_exceptions=True)
-            clean = await self._end(settler, settling)
-            heartbeat.stop()
-            await link.close()
-            await asyncio.to_thread(heartbeat.join, heartbeat.beat)
+            try:
+                clean = await self._end(claiming, settling)
+            finally:
+                self._heartbeat.stop()
+                self._upkeep_link.kill()
+                for task in (*claiming, settling, upkeep):
+                    task.cancel()
+                await asyncio.wait((*claiming, settling, upkeep), timeout=LAST_SECONDS)
+                await self._heartbeat.ended_within(LAST_SECONDS)
         return clean
 
-    def _make_pools(self, settler: Settler) -> None:
-        options = self._options
-        kinds = self._handlers.kinds
-        sync_kinds = [kind for kind in kinds if not kind.is_async]
-        async_kinds = [kind for kind in kinds if kind.is_async]
+    def _link(self, purpose: str) -> Link:
+        return Link(self._async_driver, purpose)
+
+    def _make_pools(self, handlers: Handlers) -> list[Pool]:
+        size, unwanted = self._options.concurrency, self._leases.unwanted
+        sync_kinds = [kind for kind in handlers.kinds if not kind.is_async]
+        async_kinds = [kind for kind in handlers.kinds if kind.is_async]
+        pools: list[Pool] = []
         if async_kinds:
-            self._pools.append(AsyncPool(self._handlers, async_kinds, options.concurrency, settler.add, self.is_cancelled))
+            pools.append(AsyncPool(handlers, async_kinds, size, self._settler.add, unwanted))
         if sync_kinds:
-            self._pools.append(
-                ThreadPool(self._handlers, sync_kinds, options.concurrency, settler.add_from_thread, self.is_cancelled)
-            )
+            report = self._settler.add_from_thread
+            pools.append(ThreadPool(handlers, sync_kinds, size, report, unwanted))
+        return pools
 
-    def _claim_loop(self, pool: Pool, settler: Settler) -> ClaimLoop:
+    def _claim_loop(self, pool: Pool) -> ClaimLoop:
         return ClaimLoop(
-            Link(self._async_driver, "claiming"), self._statements, self._options, pool, self._leases,
-            settler, self,
-        )  # fmt: skip
+            self._link("claiming"),
+            self._statements,
+            self._options,
+            pool,
+            self._leases,
+            self._settler,
+            self,
+        )
 
-    # Upkeep
-
-    async def _upkeep(self) -> None:
-        link = Link(self._async_driver, "maintenance")
+    async def _until_over(self, parts: set[asyncio.Task[None]], idleness: Idleness | None) -> None:
+        """Waits for `stop` or idleness; raises what ended a part, since none ends by itself."""
+        stopping = self._loop.create_task(self._stopping.wait())
+        idle = None if idleness is None else self._loop.create_task(self._idle(idleness))
+        watched = {stopping, *parts} if idle is None else {stopping, idle, *parts}
         try:
-            while True:
-                pause = UPKEEP_SECONDS
-                try:
-                    done = await link.try_run(self._statements.maintain())
-                    if done.promoted:
-                        pause /= 10
-                except DatabaseUnavailable as error:
-                    await link.pause(error)
-                except psycopg.Error:
-                    # Upkeep is never worth a worker's life; what failed is tried again.
-                    logger.exception("maintenance failed")
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await link.close()
+            stopping.cancel()
+            if idle is not None:
+                idle.cancel()
+        for task in done - {stopping}:
+            task.result()
+
+    async def _idle(self, idleness: Idleness) -> None:
+        """Waits until there is nothing to do, not even for the maintenance."""
+        while True:
+            await idleness.reached.wait()
+            try:
+                if not await self._upkeep.round() and idleness.still():
+                    return
+            except (psycopg.Error, SchemaError):
+                await asyncio.sleep(LAST_SECONDS)  # the upkeep's own task says what is wrong
+            idleness.reset()
+
+    # What the heartbeat finds: jobs that are not ours any more, and jobs to cancel
 
     def _hear_from_thread(self, lost: list[Job[Any]], cancelled: list[Job[Any]]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._hear, lost, cancelled)
 
     def _hear(self, lost: list[Job[Any]], cancelled: list[Job[Any]]) -> None:
-        """What the heartbeat found: jobs that are not ours any more, and jobs to cancel."""
+        told = [(job, Outcome.LOST) for job in lost]
+        told += [(job, Outcome.CANCELLED) for job in cancelled]
+        news = [(job, outcome) for job, outcome in told if self._leases.unwanted(job) is None]
+        for job, outcome in news:
+            self._leases.ask_to_stop(job, outcome)
+        # Only now: a thread that takes a job from its pool's buffer looks whether it should stop.
         running = {job: pool for pool in self._pools for job in pool.running_jobs()}
-        for job, outcome in [(j, Outcome.LOST) for j in lost] + [(j, Outcome.CANCELLED) for j in cancelled]:
-            if not self._leases.holds(job) or job.id in self._leases.cancelled:
-                continue
-            self._leases.cancelled.add(job.id)
+        for job, outcome in news:
             pool = running.get(job)
             if pool is not None:
                 pool.stop(job, outcome)
-            elif self._settler is not None:
-                # It waits in a buffer, and will be passed over when its turn comes.
+            else:
                 self._settler.add([Ending(job, outcome)])
 
     # The end
 
-    async def _end(self, settler: Settler, settling: asyncio.Task[None]) -> bool:
-        timeout = self._options.shutdown_timeout.total_seconds()
-        deadline = time.monotonic() + timeout
-        for pool in self._pools:
-            settler.add([Ending(job, Outcome.RELEASED) for job in pool.take_back()])
-        clean = await self._drained(time.monotonic() + timeout * CANCEL_SHARE)
-        if not clean:
-            await self._cancel_running()
-        for pool in self._pools:
-            await pool.close()
-        settler.close()
-        try:
-            await asyncio.wait_for(settling, max(0.1, deadline - time.monotonic()))
-        except (asyncio.TimeoutError, TimeoutError):
-            logger.warning(
-                "%d endings could not be reported before the deadline; their jobs run again after their leases",
-                len(self._leases),
-            )
-            return False
-        return clean
-
-    async def _drained(self, deadline: float) -> bool:
-        """Waits for running handlers; false if some still run at the deadline, or it had to hurry."""
-        while any(pool.running for pool in self._pools):
-            left = deadline - time.monotonic()
-            if left <= 0 or self._hurry.is_set():
-                return False
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), min(left, 0.02))
-        return True
-
-    async def _cancel_running(self) -> None:
-        for pool in self._pools:
-            for job in pool.running_jobs():
-                self._leases.cancelled.add(job.id)
-                pool.stop(job, Outcome.RELEASED)
-        # One round of the loop delivers the cancellations; a handler that resists is left to its lease.
-        until = time.monotonic() + 1.0
-        while any(isinstance(p, AsyncPool) and p.running for p in self._pools) and time.monotonic() < until:
-            await asyncio.sleep(0.01)
+    async def _end(self, claiming: list[asyncio.Task[None]], settling: asyncio.Task[None]) -> bool:
+        self._shutdown.begin()
+        await self._shutdown.end_claims(self._claims, claiming)
+        drained = await self._shutdown.end_handlers(self._pools, self._settler)
+        if settling.done():
+            # An app that ends may cancel every task there is: what was released is reported still.
+            settling = self._loop.create_task(self._settler.run())
+        reported = await self._shutdown.end_settler(self._settler, settling, self._report_link)
+        self._heartbeat.stop()
+        return drained and reported

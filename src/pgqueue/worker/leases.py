@@ -1,136 +1,114 @@
-"""The claims that a worker holds, and the thread that keeps them alive.
-
-The heartbeat has its own thread and its own connection: neither an event loop that a handler blocks nor a
-drained pool makes it miss a beat. (A handler that holds the GIL for a whole lease does: it loses the lease, and
-the fencing token makes that harmless.)
-"""
+"""The claims that a worker process holds."""
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
-from pgqueue.errors import DatabaseUnavailable
+from pgqueue.events import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from collections.abc import Iterable, Sequence
 
-    from pgqueue.drivers import Driver
     from pgqueue.models import Job
-    from pgqueue.statements import Statements
-
-logger = logging.getLogger("pgqueue.worker")
-
-CHUNK = 2_000
-"""Leases renewed by one statement."""
-LONGEST_BEAT = 5.0
-"""Seconds: a cancellation reaches its handler within this time, however long the lease."""
 
 
 class Leases:
-    """What this worker holds, by job id. An ending counts only while its job is in here."""
+    """What this worker holds, by job id. An ending counts only while its job is in here.
+
+    The event loop writes; the heartbeat and handlers in threads look. One job may be claimed twice
+    by the same worker, if the first claim was lost, so that every question is about an id and a
+    token.
+    """
 
     def __init__(self) -> None:
         self._held: dict[int, Job[Any]] = {}
+        # By token: all jobs of one claim have the same, and are renewed together.
         self._renewed: dict[int, float] = {}
-        self.cancelled: set[int] = set()
-        """Ids of held jobs that should stop, for whatever reason."""
+        self._stopping: dict[int, tuple[int, Outcome]] = {}
+        self._acked: dict[int, int] = {}
+        self.moves = 0
+        """Grows whenever a job comes or goes."""
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, jobs: Sequence[Job[Any]], sent_at: float) -> None:
-        """Adds claimed jobs; `sent_at` is the monotonic time at which the claim was sent."""
+    def hold(self, jobs: Sequence[Job[Any]], sent_at: float) -> list[Job[Any]]:
+        """Adds claimed jobs; `sent_at` is the monotonic time at which the claim was sent.
+
+        Returns the earlier claims of the same jobs, which were lost before anybody noticed.
+        """
+        lost = [held for job in jobs if (held := self._held.get(job.id)) is not None]
         for job in jobs:
             self._held[job.id] = job
             self._renewed[job.token] = sent_at
+        self.moves += 1
+        return lost
 
     def holds(self, job: Job[Any]) -> bool:
         """Whether `job` is still to be ended by us."""
         held = self._held.get(job.id)
         return held is not None and held.token == job.token
 
-    def drop(self, job: Job[Any]) -> bool:
-        """Takes `job` out; False if it is not in here (any more)."""
-        held = self._held.get(job.id)
-        if held is None or held.token != job.token:
-            return False
-        del self._held[job.id]
-        self.cancelled.discard(job.id)
-        return True
+    def drop(self, job: Job[Any]) -> None:
+        """Takes `job` out, if it is in here."""
+        if self.holds(job):
+            del self._held[job.id]
+            self._stopping.pop(job.id, None)
+            self._acked.pop(job.id, None)
+            self.moves += 1
+
+    # Jobs that should stop
+
+    def ask_to_stop(self, job: Job[Any], outcome: Outcome) -> None:
+        """Notes that `job` should stop, and end with `outcome`."""
+        self._stopping[job.id] = (job.token, outcome)
+
+    def unwanted(self, job: Job[Any]) -> Outcome | None:
+        """With what `job` should end, whatever its handler does; None if it should go on."""
+        if not self.holds(job):
+            return Outcome.LOST
+        if not self._stopping:
+            return None
+        token, outcome = self._stopping.get(job.id, (None, None))
+        return outcome if token == job.token else None
+
+    # Jobs that a handler acked in a transaction of its own
+
+    def note_ack(self, job: Job[Any]) -> None:
+        """Notes that `job` was acked in a transaction, which may or may not be committed."""
+        self._acked[job.id] = job.token
+
+    def is_acked(self, job: Job[Any]) -> bool:
+        """Whether `job` was acked in a transaction of its handler's."""
+        return bool(self._acked) and self._acked.get(job.id) == job.token
+
+    def forget_acks(self, jobs: Iterable[Job[Any]]) -> None:
+        """Notes that the transactions in which `jobs` were acked did not come to pass."""
+        for job in jobs:
+            self._acked.pop(job.id, None)
+
+    # Renewal
 
     def due(self, now: float, interval: float) -> list[Job[Any]]:
-        """Held jobs that were not renewed for `interval` seconds, or that may have to stop."""
+        """Held jobs whose leases were not renewed for `interval` seconds.
+
+        Without those acked in an open transaction: it has their rows locked, so that nobody can
+        take them, and a renewal would wait for it.
+        """
+        # In this order: what `hold` adds meanwhile must not look like left-overs.
+        renewed = list(self._renewed)
         held = list(self._held.values())
         tokens = {job.token for job in held}
-        for token in list(self._renewed):
+        for token in renewed:
             if token not in tokens:
                 self._renewed.pop(token, None)
-        return [job for job in held if now - self._renewed.get(job.token, now) >= interval]
+        return [
+            job
+            for job in held
+            if now - self._renewed.get(job.token, 0.0) >= interval and not self.is_acked(job)
+        ]
 
-    def renewed(self, jobs: Sequence[Job[Any]], sent_at: float) -> None:
-        """Notes a renewal."""
+    def renewed(self, jobs: Iterable[Job[Any]], sent_at: float) -> None:
+        """Notes renewals, sent at the monotonic time `sent_at`."""
         for job in jobs:
             self._renewed[job.token] = sent_at
-
-
-class Heartbeat(threading.Thread):
-    """Renews each lease when a third of it is over; tells of lost and of cancelled jobs."""
-
-    def __init__(
-        self,
-        driver: Driver,
-        statements: Statements,
-        leases: Leases,
-        lease: timedelta,
-        tell: Callable[[list[Job[Any]], list[Job[Any]]], None],
-    ) -> None:
-        """`tell` is called in this thread with the jobs that are lost and those to cancel."""
-        super().__init__(name="pgqueue-heartbeat", daemon=True)
-        self._driver = driver
-        self._statements = statements
-        self._leases = leases
-        self._lease = lease
-        self._tell = tell
-        self._stopping = threading.Event()
-        self._conn: psycopg.Connection[Any] | None = None
-        self.beat = min(lease.total_seconds() / 3, LONGEST_BEAT)
-        """Seconds between two beats."""
-
-    def run(self) -> None:
-        """Beats until `stop`."""
-        while not self._stopping.wait(self.beat / 2):
-            try:
-                self._renew(self._leases.due(time.monotonic(), self.beat * 0.75))
-            except (psycopg.Error, DatabaseUnavailable) as error:
-                logger.warning("the heartbeat cannot reach the database, and tries again: %s", error)
-                self._disconnect()
-        self._disconnect()
-
-    def stop(self) -> None:
-        """Ends the thread; does not wait for it."""
-        self._stopping.set()
-
-    def _renew(self, due: list[Job[Any]]) -> None:
-        for start in range(0, len(due), CHUNK):
-            jobs = due[start : start + CHUNK]
-            if self._conn is None:
-                self._conn = self._driver.connect()
-            sent_at = time.monotonic()
-            statement = self._statements.extend([(job.id, job.token) for job in jobs], self._lease)
-            held = self._driver.execute_alone(statement, self._conn)
-            self._leases.renewed([job for job in jobs if job.id in held], sent_at)
-            lost = [job for job in jobs if job.id not in held]
-            cancelled = [job for job in jobs if held.get(job.id)]
-            if lost or cancelled:
-                self._tell(lost, cancelled)
-
-    def _disconnect(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None

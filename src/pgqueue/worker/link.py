@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import random
+import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from pgqueue.connections import RETRYABLE, retry_pause, translate
-from pgqueue.errors import DatabaseUnavailable
+from pgqueue.errors import DatabaseUnavailable, PermissionDenied, SchemaError
 
 if TYPE_CHECKING:
     from pgqueue.drivers import AsyncDriver
@@ -25,19 +31,28 @@ LONGEST_PAUSE = 5.0
 """Seconds between attempts to reconnect: from the first, doubling, to the longest."""
 REPLY_TIMEOUT = 60.0
 """Seconds to wait for the answer to a statement before the connection is given up as dead."""
+WHOLE_DATABASE = (DatabaseUnavailable, SchemaError, PermissionDenied)
+"""Errors that say nothing about the statement: any other would fail just so."""
+HARMLESS = (*RETRYABLE, psycopg.errors.LockNotAvailable, psycopg.DataError)
+"""Errors after which the connection is as good as before. Of any other it may be the cause."""
 
 
 class Link:
-    """Runs statements one at a time, for as long as it takes: through restarts and failovers.
+    """Runs statements one at a time.
 
-    Only for statements that may be repeated: if the connection breaks, nobody knows whether it went through.
+    Only for statements that may be repeated: if the connection breaks, nobody knows whether the
+    last one went through.
     """
 
-    def __init__(self, driver: AsyncDriver, purpose: str) -> None:
+    def __init__(
+        self, driver: AsyncDriver, purpose: str, reply_timeout: float = REPLY_TIMEOUT
+    ) -> None:
+        """`purpose` is for the log; `reply_timeout` in seconds."""
         self._driver = driver
         self._purpose = purpose
+        self._reply_timeout = reply_timeout
         self._conn: psycopg.AsyncConnection[Any] | None = None
-        self._attempts = 0
+        self._failures = 0
 
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The connection, made if need be.
@@ -46,53 +61,79 @@ class Link:
             DatabaseUnavailable: it cannot be made.
         """
         if self._conn is None or self._conn.closed:
-            self._conn = await self._driver.connect()
+            try:
+                self._conn = await asyncio.wait_for(self._driver.connect(), self._reply_timeout)
+            except (asyncio.TimeoutError, TimeoutError) as error:
+                raise DatabaseUnavailable(
+                    f"no connection within {self._reply_timeout:g} s; check the DSN, and that the "
+                    "network lets it through"
+                ) from error
         return self._conn
 
     async def try_run(self, statement: Statement[T]) -> T:
         """Runs `statement` once.
 
         Raises:
-            DatabaseUnavailable: the connection is lost; the next call makes a new one.
+            DatabaseUnavailable: the connection is lost, or no answer came in time; the next call
+                makes a new one.
+            SchemaError: the schema is gone, or is of another version.
+            psycopg.Error: any other error, translated where pgqueue has a name for it.
         """
+        conn = await self.connection()
+        # Not by cancelling the task: psycopg would then talk to the server that does not answer.
+        watchdog = asyncio.get_running_loop().call_later(self._reply_timeout, _cut, conn)
         try:
-            conn = await self.connection()
-            result = await asyncio.wait_for(self._execute(conn, statement), REPLY_TIMEOUT)
+            result = await self._driver.execute(statement, conn)
+            if not conn.autocommit:
+                await conn.commit()
         except psycopg.Error as error:
-            translated = translate(error, self._driver.schema)
-            if isinstance(translated, DatabaseUnavailable) or _read_only(error):
+            if not (isinstance(error, HARMLESS) and await _usable(conn)):
                 await self.close()
-                raise DatabaseUnavailable(str(translated)) from error
-            if translated is error:
-                raise
-            raise translated from error
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            await self.close()
-            raise DatabaseUnavailable(f"no answer within {REPLY_TIMEOUT:g} s") from error
-        except asyncio.CancelledError:
+            raise translate(error, self._driver.schema) from error
+        except BaseException:
             # In the middle of a statement nobody knows the connection's state.
             await self.close()
             raise
-        self._attempts = 0
+        finally:
+            watchdog.cancel()
+        self._failures = 0
         return result
 
     async def run(self, statement: Statement[T]) -> T:
-        """Runs `statement` until the database answers."""
+        """Runs `statement`, again and again while it is the database that is in trouble.
+
+        Raises:
+            psycopg.Error: an error that may be due to the statement; likewise `InvalidJob`.
+        """
         while True:
             try:
                 return await self.try_run(statement)
-            except DatabaseUnavailable as error:
-                await self.pause(error)
-            except RETRYABLE:
-                await asyncio.sleep(retry_pause(min(self._attempts, 6)))
-                self._attempts += 1
+            except (*WHOLE_DATABASE, *RETRYABLE) as error:  # noqa: PERF203 - the loop is for it
+                await asyncio.sleep(self.pause_after(error))
 
-    async def pause(self, error: Exception) -> None:
-        """Waits before the next attempt to connect."""
-        seconds = min(FIRST_PAUSE * 2**self._attempts, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-        self._attempts = min(self._attempts + 1, 10)
+    def pause_after(self, error: BaseException) -> float:
+        """Seconds to wait before the next attempt; says so in the log."""
+        if isinstance(error, RETRYABLE):
+            self._failures = min(self._failures + 1, 6)
+            return retry_pause(self._failures)
+        most = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
+        seconds = most * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        self._failures = min(self._failures + 1, 10)
         logger.warning("%s: %s; next attempt in %.1f s", self._purpose, error, seconds)
-        await asyncio.sleep(seconds)
+        return seconds
+
+    def cut(self) -> None:
+        """Ends the statement under way, if there is one, with DatabaseUnavailable."""
+        if self._conn is not None:
+            _cut(self._conn)
+
+    def kill(self) -> None:
+        """Closes the connection under the statement under way; its task is to be cancelled next.
+
+        Cancelled with an open connection, psycopg would first ask the server to stop, for seconds.
+        """
+        if self._conn is not None:
+            self._conn.pgconn.finish()
 
     async def close(self) -> None:
         """Closes the connection; the next statement makes a new one."""
@@ -100,13 +141,39 @@ class Link:
         if conn is not None:
             await conn.close()
 
-    async def _execute(self, conn: psycopg.AsyncConnection[Any], statement: Statement[T]) -> T:
-        result = await self._driver.execute(statement, conn)
-        if not conn.autocommit:
-            await conn.commit()
-        return result
+
+def impatient(statement: Statement[T], seconds: float) -> Statement[T]:
+    """`statement`, a call of one function, so that it does not wait for a row's lock for long.
+
+    Somebody's open transaction may have locked one of our jobs: a cancel that is not committed
+    yet, or a handler's own ack. All the other jobs must not wait for it, least of all for their
+    heartbeat. Set within the statement, for a setting of the session would not survive PgBouncer.
+
+    Raises (when it runs):
+        psycopg.errors.LockNotAvailable: after so many seconds; nothing was written.
+    """
+    return attrs.evolve(statement, sql=_guarded(statement.sql, f"{seconds * 1000:.0f}ms"))
 
 
-def _read_only(error: psycopg.Error) -> bool:
-    """Whether we are talking to a standby, such as the former primary after a failover."""
-    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+@lru_cache
+def _guarded(text: str, timeout: str) -> str:
+    columns, _, call = text.partition("select ")[2].rpartition(" from ")
+    guard = f"(select set_config('lock_timeout', '{timeout}', true) as lock offset 0) guard"
+    if not columns:
+        return f"select {call} from {guard}"
+    source = f"lateral (select * from {call} where guard.lock is not null offset 0) called"
+    return f"select {columns} from {guard}, {source}"
+
+
+async def _usable(conn: psycopg.AsyncConnection[Any]) -> bool:
+    if not conn.autocommit and not conn.closed:
+        await conn.rollback()
+    return conn.pgconn.transaction_status is TransactionStatus.IDLE
+
+
+def _cut(conn: psycopg.AsyncConnection[Any]) -> None:
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(conn.fileno())) as shared,
+    ):
+        shared.shutdown(socket.SHUT_RDWR)

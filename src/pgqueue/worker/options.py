@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Union
+from typing import TYPE_CHECKING
 
 import attrs
 
+from pgqueue.arguments import checked_name
 from pgqueue.errors import ConfigurationError
-from pgqueue.statements import checked_name, checked_span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _weights(queues: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
-    if isinstance(queues, str):
-        queues = [queues]
-    weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1.0)
+    given: object = [queues] if isinstance(queues, str) else queues
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(f"queues is {queues!r}; pass a name, names, or a dict of weights")
+    weights = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
     if not weights:
         raise ConfigurationError("queues is empty; name at least one queue")
-    for queue, weight in weights.items():
-        checked_name(queue, "queue")
-        if not weight > 0:
-            raise ConfigurationError(f"the weight of queue {queue!r} is {weight!r}; pass a number above 0")
-    return weights
+    return {checked_name(queue, "queue"): _weight(queue, weights[queue]) for queue in weights}
 
 
-def _positive_int(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{attribute.name} is {value!r}; pass a whole number, 1 or more")
+def _weight(queue: str, weight: object) -> float:
+    if not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+        raise ConfigurationError(
+            f"the weight of queue {queue!r} is {weight!r}; pass a number above 0"
+        )
+    return weight
 
 
-def _span(_: object, attribute: attrs.Attribute[timedelta], value: timedelta) -> None:
-    checked_span(value, attribute.name, zero=attribute.name == "shutdown_timeout")
+def whole(value: object, what: str, least: int) -> int:
+    """`value` if it is a whole number of at least `least`.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{what} is {value!r}; pass a whole number, {least} or more")
+    return value
 
 
-def _name(name: str | None) -> str:
-    """A name that no other worker has, not even one of the same name before or after this one."""
-    return f"{name or socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+def _one_or_more(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    whole(value, attribute.name, 1)
+
+
+def _none_or_more(_: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None:
+        whole(value, attribute.name, 0)
+
+
+def _span(_: object, attribute: attrs.Attribute[timedelta], value: object) -> None:
+    zero = attribute.name == "shutdown_timeout"
+    if not isinstance(value, timedelta) or value < timedelta(0) or not (zero or value):
+        least = "zero or more" if zero else "more than zero"
+        raise ConfigurationError(f"{attribute.name} is {value!r}; pass a timedelta of {least}")
 
 
 @attrs.frozen(kw_only=True)
@@ -48,22 +70,23 @@ class Options:
     """See `Worker` for what each means."""
 
     queues: Mapping[str, float] = attrs.field(converter=_weights)
-    concurrency: int = attrs.field(validator=_positive_int)
-    prefetch: Union[int, None] = None
+    concurrency: int = attrs.field(validator=_one_or_more)
+    prefetch: int | None = attrs.field(default=None, validator=_none_or_more)
     lease: timedelta = attrs.field(validator=_span)
     poll_interval: timedelta = attrs.field(validator=_span)
     shutdown_timeout: timedelta = attrs.field(validator=_span)
     prepare: bool = True
-    name: Union[str, None] = None
+    name: str | None = None
 
     def unique_name(self) -> str:
-        """A name for one process of this worker."""
-        return _name(self.name)
+        """A name that no other has, not even of a worker of the same name before or after it."""
+        return f"{self.name or socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def order(self) -> list[str]:
         """The queues in the order in which to serve them this time: at random, by their weights."""
         if len(self.queues) == 1:
             return list(self.queues)
-        # Weighted sampling without replacement: the least of exponential variates (Efraimidis, Spirakis 2006).
-        keys = {queue: random.expovariate(weight) for queue, weight in self.queues.items()}  # noqa: S311 - no secret
+        # Weighted sampling without replacement: the least of exponential variates
+        # (Efraimidis, Spirakis 2006).
+        keys = {queue: random.expovariate(weight) for queue, weight in self.queues.items()}
         return sorted(self.queues, key=keys.__getitem__)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
+import os
 import sys
-import threading
 import time
 from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import attrs
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.worker import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,23 +21,49 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pgqueue.worker")
 
-WATCH_SECONDS = 0.2
-RESTART_SECONDS = 1.0
-"""A process that dies is replaced, but none is started sooner than this after its predecessor."""
+WATCH_SECONDS = 0.1
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds from a process's death to its replacement's start, doubling while they die young."""
+YOUNG_SECONDS = 60.0
+KILL_SECONDS = 5.0
+"""A process that is still there so long after its shutdown timeout is killed: its jobs have
+leases."""
+
+
+@attrs.define
+class _Place:
+    """One of the processes, and those that take its place."""
+
+    process: ForkProcess | None = None
+    started_at: float = 0.0
+    start_at: float | None = 0.0
+    """When to start one, while there is none; None: never again."""
+    pause: float = FIRST_PAUSE
 
 
 class Supervisor:
-    """Forks `count` processes that run `work`, replaces those that die, and passes signals on to them."""
+    """Forks processes that run `work`, replaces those that die, and passes signals on to them."""
 
-    def __init__(self, work: Callable[[], int], count: int) -> None:
+    def __init__(
+        self, work: Callable[[], int], stop: Callable[[], None], count: int, *, patience: float
+    ) -> None:
+        """`stop` is called in a process that gets a signal; `patience` is its shutdown timeout.
+
+        Raises:
+            ConfigurationError: this system has no fork.
+        """
         if "fork" not in multiprocessing.get_all_start_methods():
-            raise ConfigurationError("processes needs fork, which this system lacks; start several workers")
+            raise ConfigurationError(
+                "processes needs fork, which this system lacks; start several workers"
+            )
         self._context: ForkContext = multiprocessing.get_context("fork")
         self._work = work
-        self._count = count
-        self._children: list[ForkProcess] = []
+        self._stop = stop
+        self._places = [_Place() for _ in range(count)]
+        self._patience = patience
         self._stops = 0
         self._stops_sent = 0
+        self._kill_at: float | None = None
         self._codes: list[int] = []
 
     def stop(self) -> None:
@@ -43,59 +71,78 @@ class Supervisor:
         self._stops += 1
 
     def run(self, *, restart: bool) -> int:
-        """Watches until all children have ended; the highest of their exit codes (1 for one that was killed)."""
-        self._children = [self._start() for _ in range(self._count)]
-        with _signals(self._on_signal):
-            while self._children:
+        """Watches until all children have ended.
+
+        Returns:
+            The highest of their exit codes, with 1 for one that was killed.
+        """
+        with signals.handled(self.stop):
+            while True:
+                if not self._stops:
+                    self._start_due()
                 self._pass_stops_on()
-                connection.wait([child.sentinel for child in self._children], WATCH_SECONDS)
-                self._collect(restart=restart and not self._stops)
-        return max(self._codes, default=0)
+                running = [place.process for place in self._places if place.process is not None]
+                if not running and (self._stops or not restart):
+                    return max(self._codes, default=0)
+                connection.wait([process.sentinel for process in running], WATCH_SECONDS)
+                for place in self._places:
+                    self._collect(place, restart=restart and not self._stops)
 
-    def _start(self) -> ForkProcess:
-        process = self._context.Process(target=_run_child, args=(self._work,), name="pgqueue-worker")
-        process.start()
-        return process
-
-    def _on_signal(self, *_: Any) -> None:  # noqa: ANN401 - signal number and frame
-        self.stop()
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for place in self._places:
+            if place.process is None and place.start_at is not None and now >= place.start_at:
+                place.process = self._context.Process(
+                    target=_run_child, args=(self._work, self._stop), name="pgqueue-worker"
+                )
+                place.started_at = now
+                with signals.held_back():  # until the child has its own handlers for them
+                    place.process.start()
 
     def _pass_stops_on(self) -> None:
-        while self._stops_sent < self._stops:
+        if self._stops_sent < self._stops:
+            # One at a time: of two that come at once a process would see only one.
             self._stops_sent += 1
-            for child in self._children:
-                child.terminate()
+            self._kill_at = self._kill_at or time.monotonic() + self._patience + KILL_SECONDS
+            for place in self._places:
+                if place.process is not None:
+                    place.process.terminate()
+        if self._kill_at is not None and time.monotonic() > self._kill_at:
+            for place in self._places:
+                if place.process is not None:
+                    logger.error("worker process %s does not end; killed", place.process.pid)
+                    place.process.kill()
 
-    def _collect(self, *, restart: bool) -> None:
-        for child in [c for c in self._children if c.exitcode is not None]:
-            self._children.remove(child)
-            code = child.exitcode or 0
-            if restart:
-                logger.error("worker process %s ended with %s; starting another", child.pid, code)
-                time.sleep(RESTART_SECONDS)
-                self._children.append(self._start())
-            else:
-                self._codes.append(code if code >= 0 else 1)
+    def _collect(self, place: _Place, *, restart: bool) -> None:
+        process = place.process
+        if process is None or process.exitcode is None:
+            return
+        code = process.exitcode
+        place.process, place.start_at = None, None
+        if restart:
+            now = time.monotonic()
+            young = now - place.started_at < YOUNG_SECONDS
+            place.pause = min(place.pause * 2, LONGEST_PAUSE) if young else FIRST_PAUSE
+            place.start_at = now + place.pause / 2
+            logger.error(
+                "worker process %s ended with %s; another starts in %.1f s",
+                process.pid, code, place.pause / 2,
+            )  # fmt: skip
+        else:
+            self._codes.append(code if code >= 0 else 1)
+        process.close()
 
 
-def _run_child(work: Callable[[], int]) -> None:
-    # The parent's handlers came along with the fork.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.exit(work())
-
-
-class _signals:  # noqa: N801 - reads as a function
-    """SIGTERM and SIGINT go to `handler` meanwhile, where the main thread allows it."""
-
-    def __init__(self, handler: Callable[..., None]) -> None:
-        self._handler = handler
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._handler)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def _run_child(work: Callable[[], int], stop: Callable[[], None]) -> None:
+    signals.set_for_child(stop)
+    code = 1
+    try:
+        code = work()
+    except BaseException:
+        logger.exception("worker process %s failed", os.getpid())
+    finally:
+        # Not sys.exit: it would wait for threads that handlers left behind.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -5,13 +5,14 @@ Used by the worker's pools, and by `pgqueue.testing` inline.
 
 from __future__ import annotations
 
+import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pgqueue import jsontext
-from pgqueue.errors import ConfigurationError
+from pgqueue.errors import ConfigurationError, InvalidJob
 from pgqueue.events import Outcome
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
 
@@ -36,42 +37,66 @@ class Ending:
     delay: timedelta | None = None
     duration: float = 0.0
     """Seconds."""
+    tries: int = 0
+    """How often it was sent in vain."""
 
 
 def run(handlers: Handlers, kind: Kind[Any], jobs: Sequence[Job[Any]]) -> list[Ending]:
     """Runs a sync handler in this thread, on one job or on a batch. Never raises an `Exception`."""
     started = time.perf_counter()
-    try:
-        decoded = [kind.decoded(job) for job in jobs] if kind.payload is not None else jobs
-        around = handlers.around(decoded[0])
-        argument = decoded[0] if kind.batch is None else list(decoded)
-        if around is None:
-            returned = kind.function(argument)
-        else:
-            with around:
+    jobs, decoded, endings = _decode(kind, jobs)
+    if jobs:
+        returned: object = None  # also where middleware swallows the handler's exception
+        try:
+            around = handlers.around(decoded[0])
+            argument = decoded[0] if kind.batch is None else list(decoded)
+            if around is None:
                 returned = kind.function(argument)
-        endings = _read(kind, jobs, returned)
-    except (Exception, SystemExit) as error:
-        endings = failed(jobs, error)
+            else:
+                with around:
+                    returned = kind.function(argument)
+            endings += _read(kind, jobs, returned)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises
+            endings += failed(jobs, error)
     return _timed(endings, started)
 
 
 async def arun(handlers: Handlers, kind: Kind[Any], jobs: Sequence[Job[Any]]) -> list[Ending]:
-    """Runs an async handler in this task. Never raises an `Exception`; a cancellation passes through."""
+    """Runs an async handler in this task; a cancellation passes through, no `Exception` does."""
     started = time.perf_counter()
-    try:
-        decoded = [kind.decoded(job) for job in jobs] if kind.payload is not None else jobs
-        around = handlers.around(decoded[0])
-        argument = decoded[0] if kind.batch is None else list(decoded)
-        if around is None:
-            returned = await kind.function(argument)  # type: ignore[misc] # is_async says so
-        else:
-            with around:
-                returned = await kind.function(argument)  # type: ignore[misc]
-        endings = _read(kind, jobs, returned)
-    except (Exception, SystemExit) as error:
-        endings = failed(jobs, error)
+    jobs, decoded, endings = _decode(kind, jobs)
+    if jobs:
+        returned: object = None
+        try:
+            around = handlers.around(decoded[0])
+            argument = decoded[0] if kind.batch is None else list(decoded)
+            if around is None:
+                returned = await kind.function(argument)  # type: ignore[misc] # is_async says so
+            else:
+                with around:
+                    returned = await kind.function(argument)  # type: ignore[misc]
+            endings += _read(kind, jobs, returned)
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            endings += failed(jobs, error)
     return _timed(endings, started)
+
+
+def _decode(
+    kind: Kind[Any], jobs: Sequence[Job[Any]]
+) -> tuple[Sequence[Job[Any]], Sequence[Job[Any]], list[Ending]]:
+    """Those of `jobs` whose payloads fit, as stored and as decoded, and how the others end."""
+    if kind.payload is None:
+        return jobs, jobs, []
+    fit: list[Job[Any]] = []
+    decoded: list[Job[Any]] = []
+    endings: list[Ending] = []
+    for job in jobs:
+        try:
+            decoded.append(kind.decoded(job))
+            fit.append(job)
+        except Exception as error:  # noqa: BLE001, PERF203 - one misfit must not fail the batch
+            endings += failed([job], error)
+    return fit, decoded, endings
 
 
 def failed(jobs: Sequence[Job[Any]], error: BaseException) -> list[Ending]:
@@ -86,7 +111,8 @@ def _read(kind: Kind[Any], jobs: Sequence[Job[Any]], returned: object) -> list[E
         return [Ending(job, Outcome.SUCCEEDED) for job in jobs]
     if not isinstance(returned, (list, tuple)) or len(returned) != len(jobs):
         raise ConfigurationError(
-            f"the batch handler of {kind.name!r} returned neither None nor a list of {len(jobs)} values, one per job"
+            f"the batch handler of {kind.name!r} returned neither None nor a list of "
+            f"{len(jobs)} values; return one per job, in order"
         )
     return [_ending(job, value) for job, value in zip(jobs, returned, strict=True)]
 
@@ -94,6 +120,11 @@ def _read(kind: Kind[Any], jobs: Sequence[Job[Any]], returned: object) -> list[E
 def _ending(job: Job[Any], returned: object) -> Ending:
     if returned is None:
         return Ending(job, Outcome.SUCCEEDED)
+    return _chosen(job, returned) or _succeeded(job, returned)
+
+
+def _chosen(job: Job[Any], returned: object) -> Ending | None:
+    """The ending that a handler asked for by returning an outcome."""
     if isinstance(returned, Retry):
         return Ending(job, Outcome.FAILED, reason=returned.reason, delay=returned.delay)
     if isinstance(returned, Snooze):
@@ -102,9 +133,21 @@ def _ending(job: Job[Any], returned: object) -> Ending:
         return Ending(job, Outcome.SKIPPED, reason=returned.reason)
     if isinstance(returned, Cancel):
         return Ending(job, Outcome.CANCELLED, reason=returned.reason)
+    return None
+
+
+def _succeeded(job: Job[Any], returned: object) -> Ending:
+    """A good ending with a result, if that can be stored."""
+    if inspect.isawaitable(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()
+        raise ConfigurationError(
+            f"the handler of {job.kind!r} returned an awaitable that nobody awaits; "
+            "register a function made with `async def`, and let decorators keep it one"
+        )
     try:
         return Ending(job, Outcome.SUCCEEDED, result=jsontext.dumps(returned, "result"))
-    except jsontext.PayloadError as error:
+    except InvalidJob as error:
         return Ending(job, Outcome.FAILED, error=error)
 
 

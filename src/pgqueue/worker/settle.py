@@ -1,12 +1,14 @@
 """Reports endings to the database: collected for a few milliseconds, then sent as few statements.
 
-An ending that cannot be sent, because the server is gone, is kept and sent again when it is back: repeating it
-is harmless, and if the lease ran out meanwhile the database says so.
+An ending that cannot be sent is kept and sent again: repeating it is harmless, and if the lease ran
+out meanwhile the database says so. One that is refused, or that has to wait, never holds up the
+others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from datetime import timedelta
@@ -14,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgqueue import models
-from pgqueue.errors import InvalidJob
+from pgqueue.errors import InvalidJob, JobError
 from pgqueue.events import AttemptEnded, Outcome
+from pgqueue.jsontext import storable_text
+from pgqueue.worker import report
+from pgqueue.worker.link import impatient
 from pgqueue.worker.runner import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pgqueue.statements import Statement, Statements
+    from pgqueue.models import Job
+    from pgqueue.statements import Statements
     from pgqueue.worker.leases import Leases
     from pgqueue.worker.link import Link
 
@@ -34,28 +39,57 @@ ENOUGH = 200
 """This many are sent without waiting for more."""
 MOST = 2_000
 """The most in one statement."""
+MOST_TEXT = 4_000_000
+"""Characters of results in one statement, roughly."""
 TOO_MANY = 10_000
 """No more jobs are claimed while so many endings wait: the database is behind."""
+LOCK_SECONDS = 0.25
+"""To wait for a job's row that somebody has locked."""
+FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
+"""Seconds before an ending is sent again, doubling."""
+MOST_TRIES = 10
+"""After so many an ending is given up: its job runs again after its lease."""
+
+LONGEST_REASON = 1_000
+"""Characters of an error or a reason in the log."""
+
+REFUSED = (InvalidJob, psycopg.DataError)
+PATIENT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+"""Errors that end some time, while nobody else can have the job."""
+
+
+class AckRolledBack(JobError):
+    """The handler acked its job in a transaction, returned, and yet the transaction was undone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "job.ack(conn=...) was rolled back, and the handler returned as if all were well; "
+            "let the exception that undid the transaction pass"
+        )
 
 
 class Settler:
-    """The queue of endings. `add` belongs to the event loop, `add_from_thread` to any thread."""
+    """The queue of endings. `add` belongs to the event loop, `add_from_thread` to any thread.
+
+    The first ending of an attempt counts; what comes later is dropped.
+    """
 
     def __init__(
         self,
         link: Link,
         statements: Statements,
         leases: Leases,
+        lease: timedelta,
         tell: Callable[[AttemptEnded], None] | None,
-        acked_elsewhere: set[int],
     ) -> None:
-        """`tell` hears of every ending; `acked_elsewhere` has ids that a handler acked in its own transaction."""
+        """`tell` hears of every ending."""
         self._link = link
         self._statements = statements
         self._leases = leases
+        self._lease = lease
         self._tell = tell
-        self._acked_elsewhere = acked_elsewhere
         self._endings: deque[Ending] = deque()
+        self._put_off = 0
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._woken_from_thread = False
@@ -64,7 +98,7 @@ class Settler:
         """Endings that the database knows of."""
 
     def __len__(self) -> int:
-        return len(self._endings)
+        return len(self._endings) + self._put_off
 
     @property
     def behind(self) -> bool:
@@ -81,93 +115,150 @@ class Settler:
         self._endings.extend(endings)
         if not self._woken_from_thread:
             self._woken_from_thread = True
-            self._loop.call_soon_threadsafe(self._wake_up)
+            # Where the loop is closed, a handler outlived its worker, and its lease is over.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake_up)
 
     def _wake_up(self) -> None:
         self._woken_from_thread = False
         self._wake.set()
 
+    def lose(self, job: Job[Any]) -> None:
+        """Ends an attempt that another one has replaced already; there is nothing to send."""
+        self._conclude([Ending(job, Outcome.LOST)], set())
+
     async def run(self) -> None:
         """Sends endings until `close`, and then what is left."""
-        while self._endings or not self._closing:
+        while self or not self._closing:
+            self._wake.clear()
             if not self._endings:
-                self._wake.clear()
                 await self._wake.wait()
+                continue
             if len(self._endings) < ENOUGH and not self._closing:
                 await asyncio.sleep(GATHER)
-            endings = [self._endings.popleft() for _ in range(min(MOST, len(self._endings)))]
-            await self._send(endings)
+            for outcome, endings in self._next().items():
+                if outcome is None:
+                    await self._settle_acked(endings)
+                else:
+                    await self._settle(outcome, endings)
 
     def close(self) -> None:
         """Lets `run` end once everything is sent."""
         self._closing = True
         self._wake.set()
 
-    async def _send(self, endings: list[Ending]) -> None:
-        by_outcome: dict[Outcome, list[Ending]] = {}
-        for ending in endings:
-            if self._leases.holds(ending.job):
-                by_outcome.setdefault(ending.outcome, []).append(ending)
-        for outcome, group in by_outcome.items():
-            unsent = group
-            if outcome is Outcome.SUCCEEDED and self._acked_elsewhere:
-                unsent = [e for e in group if e.job.id not in self._acked_elsewhere]
-            lost = set(await self._report(outcome, unsent)) if unsent else set()
-            self._conclude(group, lost)
+    def _next(self) -> dict[Outcome | None, list[Ending]]:
+        """What to send now, by outcome; at None what handlers acked themselves."""
+        seen: set[int] = set()
+        found: dict[Outcome | None, list[Ending]] = {}
+        text = 0
+        while self._endings and len(seen) < MOST and text < MOST_TEXT:
+            ending = self._endings.popleft()
+            job = ending.job
+            if job.id in seen or not self._leases.holds(job):
+                continue
+            seen.add(job.id)
+            if ending.result is not None:
+                text += len(ending.result)
+            group = None if self._leases.is_acked(job) else ending.outcome
+            found.setdefault(group, []).append(ending)
+        return found
 
-    async def _report(self, outcome: Outcome, endings: list[Ending]) -> list[int]:
-        """Sends endings of one outcome; gives the ids that were lost."""
-        if outcome is Outcome.LOST:
-            return []
+    async def _settle(self, outcome: Outcome, endings: list[Ending]) -> None:
+        """Sends endings of one outcome. Whatever goes wrong, none of them is forgotten."""
         try:
-            return await self._link.run(self._statement(outcome, endings))
-        except (InvalidJob, psycopg.DataError) as error:
-            if len(endings) > 1:
-                # One of them cannot be stored: find it, and let the others through.
-                return [i for e in endings for i in await self._report(outcome, [e])]
-            logger.warning("the result of job %s cannot be stored: %s", endings[0].job.id, error)
-            endings[0].outcome = Outcome.FAILED
-            endings[0].error = error
-            return await self._link.run(self._statement(Outcome.FAILED, endings))
+            lost = [] if outcome is Outcome.LOST else await self._send(outcome, endings)
+        except Exception as error:  # noqa: BLE001 - it may be the fault of any one of them
+            if len(endings) == 1:
+                self._keep(endings[0], error)
+                return
+            half = len(endings) // 2
+            await self._settle(outcome, endings[:half])
+            await self._settle(outcome, endings[half:])
+        else:
+            self._conclude(endings, set(lost))
 
-    def _statement(self, outcome: Outcome, endings: list[Ending]) -> Statement[list[int]]:
-        make = self._statements
-        jobs = [ending.job for ending in endings]
-        if outcome is Outcome.SUCCEEDED:
-            results = [ending.result for ending in endings]
-            return make.ack(jobs, results if any(r is not None for r in results) else None)
-        if outcome is Outcome.FAILED:
-            errors = [models.error_entry(e.error if e.error is not None else e.reason) for e in endings]
-            return make.fail(jobs, errors, [ending.delay for ending in endings])
-        if outcome is Outcome.SNOOZED:
-            return make.snooze(jobs, [ending.delay or timedelta(0) for ending in endings])
-        if outcome is Outcome.SKIPPED:
-            return make.skip(jobs, [ending.reason for ending in endings])
-        if outcome is Outcome.CANCELLED:
-            return make.cancel_claimed(jobs, [ending.reason for ending in endings])
-        return make.release(jobs)
+    async def _send(self, outcome: Outcome, endings: list[Ending]) -> list[int]:
+        return await self._link.run(
+            impatient(report.statement(self._statements, outcome, endings), LOCK_SECONDS)
+        )
+
+    async def _settle_acked(self, endings: list[Ending]) -> None:
+        """Ends jobs that handlers acked themselves: done if their transactions were committed."""
+        claims = [(ending.job.id, ending.job.token) for ending in endings]
+        extend = self._statements.extend(claims, self._lease)
+        try:
+            held = await self._link.run(impatient(extend, LOCK_SECONDS))
+        except Exception as error:  # noqa: BLE001 - as in _settle
+            if len(endings) == 1:
+                self._keep(endings[0], error)  # its transaction is still open
+                return
+            half = len(endings) // 2
+            await self._settle_acked(endings[:half])
+            await self._settle_acked(endings[half:])
+            return
+        undone = [ending for ending in endings if ending.job.id in held]
+        for ending in undone:
+            if ending.outcome is Outcome.SUCCEEDED:
+                ending.outcome, ending.error = Outcome.FAILED, AckRolledBack()
+        self._leases.forget_acks(ending.job for ending in undone)
+        self.add(undone)
+        done = [ending for ending in endings if ending.job.id not in held]
+        for ending in done:
+            if ending.outcome is not Outcome.SUCCEEDED:
+                logger.warning(
+                    "job %s was acked by its handler; that it ended as %s afterwards is ignored%s",
+                    ending.job.id, ending.outcome, _why(ending),
+                )  # fmt: skip
+            ending.outcome = Outcome.SUCCEEDED
+        self._conclude(done, set())
+
+    def _keep(self, ending: Ending, error: Exception) -> None:
+        """Sees to an ending that cannot be sent as it is."""
+        ending.tries += 1
+        if ending.tries > MOST_TRIES and not isinstance(error, PATIENT):
+            logger.error(
+                "the ending of job %s cannot be stored, and is given up; "
+                "it runs again after its lease: %s", ending.job.id, error
+            )  # fmt: skip
+            self._leases.drop(ending.job)
+            return
+        if ending.outcome is Outcome.SUCCEEDED and isinstance(error, REFUSED):
+            ending.outcome, ending.error = Outcome.FAILED, error
+            self.add([ending])
+            return
+        why = str(error).partition("\n")[0]
+        logger.warning("the ending of job %s has to wait: %s", ending.job.id, why)
+        self._put_off += 1
+        delay = min(FIRST_DELAY * 2.0 ** min(ending.tries, 10), LONGEST_DELAY)
+        self._loop.call_later(delay, self._take_up, ending)
+
+    def _take_up(self, ending: Ending) -> None:
+        self._put_off -= 1
+        self.add([ending])
 
     def _conclude(self, endings: list[Ending], lost: set[int]) -> None:
         self.settled += len(endings)
         for ending in endings:
             job = ending.job
+            outcome = self._final(ending, lost)
             self._leases.drop(job)
-            if self._acked_elsewhere:
-                self._acked_elsewhere.discard(job.id)
-            outcome = _final(ending, lost)
             if outcome is not Outcome.SUCCEEDED:
                 _log(ending, outcome)
             if self._tell is not None:
                 took = timedelta(seconds=ending.duration)
                 self._tell(AttemptEnded(job, outcome, took, ending.error))
 
-
-def _final(ending: Ending, lost: set[int]) -> Outcome:
-    if ending.job.id in lost:
-        return Outcome.LOST
-    if ending.outcome is Outcome.FAILED and ending.job.attempt >= ending.job.max_attempts:
-        return Outcome.DEAD
-    return ending.outcome
+    def _final(self, ending: Ending, lost: set[int]) -> Outcome:
+        if ending.job.id in lost:
+            return Outcome.LOST
+        if ending.outcome in (Outcome.FAILED, Outcome.SNOOZED, Outcome.RELEASED) and (
+            self._leases.unwanted(ending.job) is Outcome.CANCELLED
+        ):
+            return Outcome.CANCELLED  # a job that is to be cancelled is not put back
+        if ending.outcome is Outcome.FAILED and ending.job.attempt >= ending.job.max_attempts:
+            return Outcome.DEAD
+        return ending.outcome
 
 
 def _log(ending: Ending, outcome: Outcome) -> None:
@@ -185,6 +276,11 @@ def _log(ending: Ending, outcome: Outcome) -> None:
 
 
 def _why(ending: Ending) -> str:
-    if ending.error is not None:
-        return f": {type(ending.error).__qualname__}: {ending.error}"
-    return f": {ending.reason}" if ending.reason else ""
+    if ending.error is None:
+        text = ending.reason
+    else:
+        text = type(ending.error).__qualname__
+        with contextlib.suppress(Exception):  # somebody's __str__
+            text += f": {ending.error}"
+    # A lone surrogate would be an error of the log's own, when it is written.
+    return f": {storable_text(text[:LONGEST_REASON])}" if text else ""

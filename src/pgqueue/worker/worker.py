@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import threading
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any
 
 from pgqueue import models
 from pgqueue.aclient import AsyncClient
@@ -17,52 +16,67 @@ from pgqueue.client import Client
 from pgqueue.connections import resolve_dsn
 from pgqueue.errors import ConfigurationError
 from pgqueue.statements import DEFAULT_SCHEMA, Statements
+from pgqueue.worker import signals
 from pgqueue.worker.engine import Engine, Health
-from pgqueue.worker.options import Options
+from pgqueue.worker.options import Options, whole
 from pgqueue.worker.processes import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from pgqueue.handlers import Handlers
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ORPHAN_CHECK_SECONDS = 1.0
+LINGER_SECONDS = 1.0
+"""For tasks that handlers left behind; they are cancelled."""
 
 
 class Worker:
     """Claims jobs of the kinds that `handlers` know, and runs them.
 
-    Async handlers run on one event loop, sync ones in threads; up to `concurrency` of either at once, in each
-    process. Leases are renewed from a thread of their own. A worker survives restarts of the server. It
-    holds up to five connections per process: for each sort of handler one that claims and is woken, one that
-    reports, one for the heartbeat, one for upkeep.
+    Async handlers run on one event loop, sync ones in threads; up to `concurrency` of either at
+    once, in each process. Each attempt has a copy of the context (`contextvars`) that the worker
+    was started in. Leases are renewed from a thread of their own. A worker survives restarts of the
+    server. It holds up to five connections per process: for each sort of handler one that claims
+    and is woken, one that reports, one for the heartbeat, one for upkeep.
+
+    A job that a handler should stop is cancelled (async) or told by `job.cancel_requested` (sync).
+    What it returns or raises afterwards counts only where the job itself was cancelled: one whose
+    time is up has failed, and one that was stopped because the worker ends runs again.
 
     Args:
-        target: a client (only its DSN, schema and `prepare` are used), a DSN, or None as in `Client`.
+        target: a client (only its DSN, schema and `prepare` are used), a DSN, or None as in
+            `Client`.
         handlers: what to run.
         schema: the schema, unless a client says.
-        queues: one queue, several, or a mapping of queues to weights: a queue of weight 3 is looked at first
-            three times as often as one of weight 1. None of them starves.
+        queues: one queue, several, or a mapping of queues to weights: a queue of weight 3 is looked
+            at first three times as often as one of weight 1. None of them starves. By default
+            those that the kinds are registered with.
         concurrency: how many async handlers, and how many threads for sync ones.
-        prefetch: how many jobs to hold ready beyond those that run; None: a tenth of a second's worth at the
-            present rate, at most 2,000, so that slow jobs are left to other workers.
-        lease: for how long a job stays ours after this worker is gone; while it lives it is renewed.
-        processes: how many to run. With more than one they are forked: make no connections or threads before.
+        prefetch: how many jobs to hold ready beyond those that run; None: a tenth of a second's
+            worth at the present rate, at most 2,000, and given back when they do not get their
+            turn, so that slow jobs are left to other workers.
+        lease: for how long a job stays ours after this worker is gone; while it lives it is
+            renewed.
+        processes: how many to run. With more than one they are forked: make no connections or
+            threads before. One that dies is replaced.
         poll_interval: how often to look for jobs when the doorbell is silent.
-        shutdown_timeout: how long `stop` may take: four fifths of it running handlers may finish, then they are
-            cancelled and their jobs given back.
+        shutdown_timeout: how long `stop` may take: four fifths of it running handlers may finish,
+            then they are cancelled and their jobs given back.
         prepare: as in `Client`.
         name: the start of the names under which jobs show who ran them; the host's name by default.
+
+    Raises:
+        ConfigurationError: an option cannot be, or there are no handlers.
     """
 
-    def __init__(  # noqa: PLR0913 - each is an option of a worker
+    def __init__(
         self,
-        target: Union[Client, AsyncClient, str, None],
+        target: Client | AsyncClient | str | None,
         handlers: Handlers,
         *,
         schema: str | None = None,
-        queues: str | Sequence[str] | Mapping[str, float] = models.DEFAULT_QUEUE,
+        queues: str | Sequence[str] | Mapping[str, float] | None = None,
         concurrency: int = 20,
         prefetch: int | None = None,
         lease: timedelta = models.DEFAULT_LEASE,
@@ -73,59 +87,83 @@ class Worker:
         name: str | None = None,
     ) -> None:
         if not handlers.kinds:
-            raise ConfigurationError("there are no handlers; register some with @handlers.register(kind)")
-        if processes < 1:
-            raise ConfigurationError(f"processes is {processes!r}; pass 1 or more")
+            raise ConfigurationError(
+                "there are no handlers; register some with @handlers.register(kind)"
+            )
         if isinstance(target, (Client, AsyncClient)):
             schema = schema or target.schema
             prepare = prepare and target.driver.prepare
         self._target = target
         self._statements = Statements(schema or DEFAULT_SCHEMA)
         self._handlers = handlers
-        self._processes = processes
+        self._processes = whole(processes, "processes", 1)
         self._options = Options(
-            queues=queues, concurrency=concurrency, prefetch=prefetch, lease=lease,
-            poll_interval=poll_interval, shutdown_timeout=shutdown_timeout, prepare=prepare, name=name,
-        )  # fmt: skip
+            queues=_queues_of(handlers) if queues is None else queues,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            lease=lease,
+            poll_interval=poll_interval,
+            shutdown_timeout=shutdown_timeout,
+            prepare=prepare,
+            name=name,
+        )
+        self._busy = threading.Lock()
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor: Supervisor | None = None
         self._stopped = False
 
     def run(self, *, until_idle: bool = False) -> int:
-        """Works until SIGTERM, SIGINT or `stop`, and then ends in order; a second signal hurries it.
+        """Works until SIGTERM, SIGINT or `stop`, then ends in order; a second signal hurries it.
 
         In the main thread it handles those signals while it runs.
 
         Args:
-            until_idle: end as soon as no job is ready and all that were claimed have ended.
+            until_idle: end as soon as no job is ready or due, and all that were claimed have ended.
 
         Returns:
-            An exit code: 0, or 1 if handlers had to be cancelled or endings could not be reported in time.
+            An exit code: 0, or 1 if handlers had to be cancelled or endings could not be reported
+            in time, or if one of several processes ended otherwise.
 
         Raises:
             DatabaseUnavailable: no connection at the start; later losses are waited out.
             SchemaMissing: run `migrate` first; likewise `SchemaOutdated`.
+            ConfigurationError: this worker runs already.
         """
-        dsn = self._dsn()
-        with Client(dsn, schema=self._statements.schema, prepare=self._options.prepare) as client:
-            client.schema_state().check()
-        if self._processes > 1:
-            self._supervisor = Supervisor(partial(self._run_child, dsn, until_idle), self._processes)
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise ConfigurationError("an event loop runs here; use `await worker.run_async()`")
+        with self._running():
+            dsn = self._dsn()
+            self._check(dsn)
+            if self._processes == 1:
+                with signals.handled(self.stop):
+                    return _run_loop(self._work(dsn, until_idle=until_idle))
+            self._supervisor = supervisor = Supervisor(
+                partial(self._work_as_child, dsn, os.getpid(), until_idle=until_idle),
+                self.stop,
+                self._processes,
+                patience=self._options.shutdown_timeout.total_seconds(),
+            )
             if self._stopped:
-                return 0
-            return self._supervisor.run(restart=not until_idle)
-        return asyncio.run(self._main(dsn, until_idle=until_idle))
+                supervisor.stop()
+            return supervisor.run(restart=not until_idle)
 
     async def run_async(self, *, until_idle: bool = False) -> int:
-        """The same on the running event loop, in this process, without signal handlers: for use inside an app."""
-        client = AsyncClient(self._dsn(), schema=self._statements.schema, prepare=self._options.prepare)
-        async with client:
-            (await client.schema_state()).check()
-        return await self._work(self._dsn(), until_idle=until_idle)
+        """The same on the running event loop and in this process, without signal handlers.
+
+        For use inside an app. Cancelled, it ends in order, and then lets the cancellation pass.
+        """
+        with self._running():
+            dsn = self._dsn()
+            await self._check_async(dsn)
+            return await self._work(dsn, until_idle=until_idle)
 
     def stop(self) -> None:
-        """Asks the worker to end in order; a second call hurries it. From any thread; returns at once."""
+        """Asks the worker to end in order, from any thread; a second call hurries it.
+
+        It returns at once. Called before `run`, it ends that as soon as it begins.
+        """
         self._stopped = True
         if self._supervisor is not None:
             self._supervisor.stop()
@@ -134,26 +172,43 @@ class Worker:
                 self._loop.call_soon_threadsafe(self._engine.stop)
 
     def health(self) -> Health | None:
-        """How this process's worker is doing; None if it is not running, or runs in processes of its own."""
+        """How this process's worker is doing; None if none runs, or in processes of its own."""
         return None if self._engine is None else self._engine.health()
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise ConfigurationError("this worker runs already; make a second one to run beside it")
+        try:
+            yield
+        finally:
+            self._supervisor = None
+            self._stopped = False
+            self._busy.release()
 
     def _dsn(self) -> str:
         if isinstance(self._target, (Client, AsyncClient)):
             return self._target.dsn
         return resolve_dsn(self._target)
 
-    async def _main(self, dsn: str, *, until_idle: bool) -> int:
-        loop = asyncio.get_running_loop()
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread:
-            for number in SIGNALS:
-                loop.add_signal_handler(number, self.stop)
-        try:
-            return await self._work(dsn, until_idle=until_idle)
-        finally:
-            if in_main_thread:
-                for number in SIGNALS:
-                    loop.remove_signal_handler(number)
+    def _check(self, dsn: str) -> None:
+        """Finds out what is wrong while somebody looks. On one connection: a pool has threads."""
+        with Client(dsn, schema=self._statements.schema, prepare=self._options.prepare) as client:
+            conn = client.driver.connect()
+            try:
+                client.schema_state(conn=conn).check()
+            finally:
+                conn.close()
+
+    async def _check_async(self, dsn: str) -> None:
+        async with AsyncClient(
+            dsn, schema=self._statements.schema, prepare=self._options.prepare
+        ) as client:
+            conn = await client.driver.connect()
+            try:
+                (await client.schema_state(conn=conn)).check()
+            finally:
+                await conn.close()
 
     async def _work(self, dsn: str, *, until_idle: bool) -> int:
         self._loop = asyncio.get_running_loop()
@@ -161,27 +216,54 @@ class Worker:
         if self._stopped:
             engine.stop()
         try:
-            clean = await engine.run(until_idle=until_idle)
+            return 0 if await engine.run(until_idle=until_idle) else 1
         finally:
-            self._engine = None
-            self._stopped = False
-        return 0 if clean else 1
+            self._engine = self._loop = None
 
-    def _run_child(self, dsn: str, until_idle: bool) -> int:  # noqa: FBT001 - called through partial
-        return asyncio.run(self._child(dsn, until_idle=until_idle))
-
-    async def _child(self, dsn: str, *, until_idle: bool) -> int:
-        # The parent hears Ctrl-C too and passes it on as SIGTERM: heard twice, it would hurry us.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
-        watch = asyncio.create_task(self._end_with_parent(os.getppid()))
+    def _work_as_child(self, dsn: str, parent: int, *, until_idle: bool) -> int:
         self._supervisor = None
+        return _run_loop(self._work_under(parent, dsn, until_idle=until_idle))
+
+    async def _work_under(self, parent: int, dsn: str, *, until_idle: bool) -> int:
+        watch = asyncio.create_task(self._end_with(parent))
         try:
             return await self._work(dsn, until_idle=until_idle)
         finally:
             watch.cancel()
 
-    async def _end_with_parent(self, parent: int) -> None:
-        while os.getppid() == parent:
+    async def _end_with(self, parent: int) -> None:
+        """Stops once the parent is gone: nobody else would tell us to."""
+        while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(ORPHAN_CHECK_SECONDS)
         self.stop()
+
+
+def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+    """`asyncio.run`, which would wait for ever for what handlers left behind and will not end."""
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        task = loop.create_task(main)
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            _cancel(loop, {task}, None)  # first, so that it ends its parts in order
+            _cancel(loop, asyncio.all_tasks(loop), LINGER_SECONDS)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _cancel(
+    loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]], timeout: float | None
+) -> None:
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=timeout))
+
+
+def _queues_of(handlers: Handlers) -> list[str]:
+    return sorted({kind.queue for kind in handlers.kinds})

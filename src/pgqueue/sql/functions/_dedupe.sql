@@ -1,12 +1,15 @@
 -- Keys are per kind, and stored hashed: a B-tree entry may not exceed 2,704 bytes, a key may.
 create or replace function @extschema@._dedupe_hash(kind text, dedupe_key text) returns bytea
-language sql immutable strict parallel safe
-as $$ select sha256(convert_to(kind || chr(31) || dedupe_key, 'UTF8')) $$;
+language sql stable strict parallel safe
+begin atomic
+    select sha256(convert_to(kind || chr(31) || dedupe_key, 'UTF8'));
+end;
 
 -- Stores `new` unless its dedupe key is held; returns the holder's id, or null when it was stored.
 -- A unique index and a loop, not an advisory lock: a holder that rolls back takes its key with it.
 create or replace function @extschema@._enqueue_once(new @extschema@.job, on_conflict text) returns bigint
 language plpgsql volatile
+@settings@
 as $$
 #variable_conflict use_column
 declare
@@ -23,8 +26,8 @@ begin
             -- A job that runs keeps what it started with.
             update @extschema@.job j set
                 payload = new.payload, run_at = new.run_at, priority = new.priority, queue = new.queue,
-                max_attempts = new.max_attempts, backoff = new.backoff, tags = new.tags,
-                metadata = new.metadata, ref = new.ref,
+                max_attempts = new.max_attempts, backoff = new.backoff, dedupe_until = new.dedupe_until,
+                tags = new.tags, metadata = new.metadata, ref = new.ref,
                 position = case
                     when new.position is not null and j.priority = new.priority and j.queue = new.queue
                     then coalesce(j.position, new.position) else new.position

@@ -1,14 +1,26 @@
--- What every enqueue owes once its rows are written: lanes seen for the first time are marked, and
--- sleepers are rung. Enqueues by COPY call it too, with the distinct lanes of their ready jobs.
+-- What every enqueue owes once its rows are written: lanes without a mark get one, and sleepers are rung.
+-- Enqueues by COPY call it too, with the distinct lanes of their ready jobs.
 create or replace function @extschema@._enqueued(queues text[], priorities smallint[]) returns void
 language plpgsql volatile
+@settings@
 as $$
 begin
-    insert into @extschema@.lane (queue, priority)
-    select n.queue, n.priority from unnest(queues, priorities) n (queue, priority)
+    insert into @extschema@.lane (queue, priority, head)
+    select n.queue, n.priority, @extschema@._new_head() from unnest(queues, priorities) n (queue, priority)
     where not exists (
         select from @extschema@.lane l where l.queue = n.queue and l.priority = n.priority
     );
     perform @extschema@._ring(queues, @extschema@.clock());
+end
+$$;
+
+-- The head of a lane's first mark: above every position drawn so far, since jobs of an older mark that was
+-- forgotten may have been claimed meanwhile.
+create or replace function @extschema@._new_head() returns bigint
+language plpgsql volatile
+@settings@
+as $$
+begin
+    return coalesce(pg_sequence_last_value('@extschema@.position_seq'), 0) + 10000;
 end
 $$;

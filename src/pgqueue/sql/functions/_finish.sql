@@ -3,6 +3,8 @@ create or replace function @extschema@._finish(
     ids bigint[], tokens bigint[], state text, results jsonb, reasons text[]
 ) returns bigint[]
 language plpgsql volatile
+@settings@
+set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare
@@ -10,9 +12,9 @@ declare
     v_keep boolean;
     v_done bigint[];
 begin
-    select s.retention > '0' into v_keep from @extschema@.setting s;
-    -- Joined to the sorted claims row by row, so that rows are locked in the order of their ids, whatever
-    -- the order of the arrays: two bulk calls cannot deadlock.
+    select s.retention > '0' into v_keep from @extschema@.setting s where s.only_row;
+    -- Both sides of the join come in the order of ids (the condition with any() scans the index in that
+    -- order), so rows are locked in it, whatever the order of the arrays: two bulk calls cannot deadlock.
     with ours as (
         select c.id, c.token, nullif(c.result, 'null') as result, c.reason
         from rows from (
@@ -21,7 +23,7 @@ begin
         order by c.id
     ), ended as (
         delete from @extschema@.job j using ours o
-        where j.id = o.id and j.token = o.token and j.lease_until is not null
+        where j.id = any (_finish.ids) and j.id = o.id and j.token = o.token and j.lease_until is not null
         returning j.*, o.result, o.reason
     ), kept as (
         insert into @extschema@.archive (
@@ -41,13 +43,26 @@ begin
     )
     select array_agg(e.id) into v_done from ended e;
 
-    if cardinality(v_done) = cardinality(_finish.ids) then
+    if cardinality(v_done) = cardinality(ids) then
         return '{}';
     end if;
+    return @extschema@._lost(ids, tokens, v_done, array[state]);
+end
+$$;
+
+-- Of the claims (id, token), the ids that are not in `done` and whose jobs were not ended by this very token
+-- before, with one of `states`: what was repeated is not lost. With retention 0 nobody remembers acks.
+create or replace function @extschema@._lost(ids bigint[], tokens bigint[], done bigint[], states text[])
+returns bigint[]
+language plpgsql volatile
+@settings@
+set enable_nestloop = on
+as $$
+begin
     return array(
-        select distinct c.id from unnest(_finish.ids, _finish.tokens) c (id, token)
-        where not c.id = any (coalesce(v_done, '{}')) and not exists (
-            select from @extschema@.archive a where a.id = c.id and a.token = c.token and a.state = _finish.state
+        select distinct c.id from unnest(ids, tokens) c (id, token)
+        where not c.id = any (coalesce(done, '{}')) and not exists (
+            select from @extschema@.archive a where a.id = c.id and a.token = c.token and a.state = any (states)
         )
     );
 end

@@ -4,8 +4,8 @@
 create or replace function @extschema@._history(
     history jsonb, attempt integer, started timestamptz, ended timestamptz, worker text, outcome text, error jsonb
 ) returns jsonb
-language sql immutable
-as $$
+language sql stable
+begin atomic
     select coalesce(
         case when jsonb_array_length(history) >= 20 then history - 0 else history end, '[]'
     ) || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
@@ -13,5 +13,5 @@ as $$
         'error_class', left(error ->> 'class', 200),
         'error', left(error ->> 'message', 1000),
         'traceback', right(error ->> 'traceback', 4000)
-    )))
-$$;
+    )));
+end;

@@ -1,11 +1,13 @@
 -- Makes the archive's partitions of today and the next days, and drops those whose retention is over.
 -- SECURITY DEFINER, because only an owner may attach and drop partitions, and workers are not owners.
--- Attaching does not wait for readers or acks; dropping needs a moment alone with the archive, so it gives
--- up after 100 ms and is tried again with the next call.
+-- Attaching needs a moment alone with the default partition, dropping one with the archive. Neither waits for
+-- it longer than 100 ms, since acks would wait behind; what could not be done is tried again with the next call.
 create or replace function @extschema@._partitions() returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
+set timezone = 'UTC'
+set datestyle = 'ISO'
 as $$
 declare
     v_now timestamptz := @extschema@.clock();
@@ -13,44 +15,83 @@ declare
     v_class text;
     v_kept interval;
     v_from timestamptz;
+    v_to timestamptz;
     v_name text;
-    v_old record;
+    v_stray bigint;
+    v_old regclass;
 begin
+    if not pg_try_advisory_xact_lock(hashtextextended('pgqueue partitions @extschema:name@', 0)) then
+        return;
+    end if;
     select s.* into v_setting from @extschema@.setting s;
     foreach v_class in array array['done', 'dead'] loop
         v_kept := case v_class when 'done' then v_setting.retention else v_setting.dead_retention end;
-        for v_from in
-            select p from generate_series(0, 3) n,
-                lateral (select date_bin(v_setting.partition_width, v_now, '2000-01-01 00:00Z') + n * v_setting.partition_width) b (p)
-        loop
-            v_name := format('archive_%s_%s', v_class, to_char(v_from at time zone 'UTC', 'YYYYMMDD_HH24'));
-            continue when to_regclass(format('@extschema@.%I', v_name)) is not null;
+        for n in 0..3 loop
+            v_from := date_bin(v_setting.partition_width, v_now, '2000-01-01 00:00Z') + n * v_setting.partition_width;
+            v_to := v_from + v_setting.partition_width;
+            -- Partitions of another width may cover the beginning of it, or all.
+            select greatest(v_from, max(b.until)) into v_from
+            from @extschema@._bounds(v_class) b where b.since < v_to and b.until > v_from;
+            continue when v_from >= v_to;
+            v_name := format('archive_%s_%s', v_class, to_char(v_from, 'YYYYMMDD_HH24'));
             begin
                 execute format('create table @extschema@.%I (like @extschema@.archive including defaults including constraints)', v_name);
+                -- What came while there was no partition (nobody maintained) moves over, unless it is much.
+                execute format(
+                    'select count(*) from (select from @extschema@.archive_%s_default where finished_at >= $1 and finished_at < $2 limit 20001) d',
+                    v_class
+                ) into v_stray using v_from, v_to;
+                if v_stray between 1 and 20000 then
+                    execute format('lock table @extschema@.archive_%s_default in access exclusive mode', v_class);
+                    execute format(
+                        'with moved as (delete from @extschema@.archive_%s_default where finished_at >= $1 and finished_at < $2 returning *) '
+                        'insert into @extschema@.%I select * from moved',
+                        v_class, v_name
+                    ) using v_from, v_to;
+                end if;
                 execute format(
                     'alter table @extschema@.archive_%s attach partition @extschema@.%I for values from (%L) to (%L)',
-                    v_class, v_name, v_from, v_from + v_setting.partition_width
+                    v_class, v_name, v_from, v_to
                 );
             exception
-                -- Rows of this range stand in the default partition already (nobody maintained until now), another
-                -- width left an overlapping partition, or a lock was not to be had: the default partition serves.
-                when check_violation or invalid_object_definition or lock_not_available or duplicate_table then null;
+                -- The default partition serves for this range: it holds too much of it, or is in use.
+                when check_violation or lock_not_available then null;
             end;
         end loop;
 
+        execute format(
+            'delete from @extschema@.archive_%1$s_default where ctid = any (array('
+            'select ctid from @extschema@.archive_%1$s_default where finished_at <= $1 limit 20000))',
+            v_class
+        ) using v_now - v_kept;
         for v_old in
-            select c.oid::regclass as name
-            from pg_inherits i join pg_class c on c.oid = i.inhrelid
-            where i.inhparent = format('@extschema@.archive_%s', v_class)::regclass
-                and substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''([^'']+)''\)')::timestamptz <= v_now - v_kept
+            select b.part from @extschema@._bounds(v_class) b where b.until <= v_now - v_kept order by b.until
         loop
             begin
-                execute format('drop table %s', v_old.name);
+                execute format('drop table %s', v_old);
             exception
-                when lock_not_available then null;
+                when lock_not_available then exit;
             end;
         end loop;
-        execute format('delete from @extschema@.archive_%s_default where finished_at <= $1', v_class) using v_now - v_kept;
     end loop;
+end
+$$;
+
+-- The range partitions of the archive's part `class` with their bounds.
+create or replace function @extschema@._bounds(class text)
+returns table (part regclass, since timestamptz, until timestamptz)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO'
+as $$
+begin
+    return query
+    select i.inhrelid::regclass, substring(b.bound from 'FROM [(]''([^'']+)''[)]')::timestamptz,
+        substring(b.bound from 'TO [(]''([^'']+)''[)]')::timestamptz
+    from pg_catalog.pg_inherits i
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    cross join lateral pg_catalog.pg_get_expr(c.relpartbound, c.oid) b (bound)
+    where i.inhparent = format('@extschema@.archive_%s', class)::regclass and b.bound <> 'DEFAULT';
 end
 $$;

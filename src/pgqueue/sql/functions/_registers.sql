@@ -12,16 +12,18 @@ begin atomic
     select pg_catalog.setval(register, greatest(0, (extract(epoch from value) * 1e6)::bigint));
 end;
 
--- Whether work guarded by the register is due; if so, it is taken for `pause`. Two callers at once may
--- both be told yes: all such work is safe to do twice. A clock set back by hours does not block it.
+-- Whether work guarded by the register is due; if so, it is taken for `pause`. Two callers at once may both be
+-- told yes: all such work is safe to do twice. No pause is over 10 minutes, so one that seems longer was
+-- written before the clock was set back.
 create or replace function @extschema@._take_turn(register regclass, moment timestamptz, pause interval)
 returns boolean
 language plpgsql volatile
+@settings@
 as $$
 declare
     v_due timestamptz := @extschema@._read_register(register);
 begin
-    if v_due > moment and v_due < moment + interval '1 hour' + pause then
+    if v_due > moment and v_due <= moment + interval '10 minutes' then
         return false;
     end if;
     perform @extschema@._write_register(register, moment + pause);
@@ -33,10 +35,13 @@ $$;
 create or replace function @extschema@._end_turn(register regclass, started timestamptz, pause interval)
 returns void
 language plpgsql volatile
+@settings@
 as $$
 declare
     v_now timestamptz := @extschema@.clock();
 begin
-    perform @extschema@._write_register(register, v_now + greatest(pause, 25 * (v_now - started)));
+    perform @extschema@._write_register(
+        register, v_now + least(greatest(pause, 25 * (v_now - started)), interval '10 minutes')
+    );
 end
 $$;

@@ -3,6 +3,7 @@
 -- the payload the queue's.
 create or replace function @extschema@._ring(queues text[], moment timestamptz) returns void
 language plpgsql volatile
+@settings@
 as $$
 begin
     if exists (select from @extschema@.sleeper s where s.queue = any (queues) and s.until > moment) then

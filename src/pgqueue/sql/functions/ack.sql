@@ -4,6 +4,7 @@
 create or replace function @extschema@.ack(ids bigint[], tokens bigint[], results jsonb default null)
 returns bigint[]
 language plpgsql volatile
+@settings@
 as $$
 begin
     return @extschema@._finish(ids, tokens, 'succeeded', results, null);
@@ -14,6 +15,7 @@ $$;
 create or replace function @extschema@.skip(ids bigint[], tokens bigint[], reasons text[] default null)
 returns bigint[]
 language plpgsql volatile
+@settings@
 as $$
 begin
     return @extschema@._finish(ids, tokens, 'skipped', null, reasons);
@@ -24,6 +26,7 @@ $$;
 create or replace function @extschema@.cancel_claimed(ids bigint[], tokens bigint[], reasons text[] default null)
 returns bigint[]
 language plpgsql volatile
+@settings@
 as $$
 begin
     return @extschema@._finish(ids, tokens, 'cancelled', null, reasons);

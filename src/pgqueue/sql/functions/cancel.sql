@@ -4,6 +4,7 @@
 create or replace function @extschema@.cancel(ids bigint[], reason text default null)
 returns table (id bigint, state text)
 language plpgsql volatile
+@settings@
 as $$
 #variable_conflict use_column
 declare
@@ -32,9 +33,12 @@ $$;
 -- Cancels all unfinished jobs that refer to `ref`; returns how many. For cascades: call it from an AFTER DELETE
 -- trigger of the table that `ref` points to.
 create or replace function @extschema@.cancel_ref(ref text, reason text default null) returns bigint
-language sql volatile
+language plpgsql volatile
+@settings@
 as $$
-    select count(*) from @extschema@.cancel(
-        array(select j.id from @extschema@.job j where j.ref = cancel_ref.ref), cancel_ref.reason
-    )
+begin
+    return (select count(*) from @extschema@.cancel(
+        array(select j.id from @extschema@.job j where j.ref = cancel_ref.ref), reason
+    ));
+end
 $$;

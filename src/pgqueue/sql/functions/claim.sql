@@ -3,8 +3,8 @@
 -- or they run again.
 --
 -- Lanes are visited in the order of `queues`, then by priority, 0 first, each from its oldest job on; one
--- claim in sixteen (the tokens are random) visits the lane with the oldest job first instead, so that
--- a saturated priority 0 cannot starve 9. `kinds` limits the claim to what the caller can run; null is any.
+-- claim in sixteen, at random, visits the lane with the oldest job first instead, so that a saturated
+-- priority 0 cannot starve 9. `kinds` limits the claim to what the caller can run; null is any.
 --
 -- `floors` are the caller's own hints, ten per queue by priority: no job it wants stands below. Null is the
 -- database's hint, 0 the very bottom. The scan of dead index entries below the floor is what they save;
@@ -23,23 +23,30 @@ create or replace function @extschema@.claim(
 )
 language plpgsql volatile
 rows 100
+@settings@
 as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
-    -- 53 random bits: no sequence that a failover could set back, and exact in every JSON reader.
-    v_token bigint := (random() * 9007199254740991)::bigint;
-    v_oldest_first boolean := v_token % 16 = 0;
-    v_ids bigint[];
+    -- 53 random bits: no sequence that a failover could set back, and exact in every JSON reader. Of the
+    -- operating system's, because random() repeats itself where somebody calls setseed().
+    v_token bigint := hashtextextended(gen_random_uuid()::text, 0) & 9007199254740991;
+    v_lease_until timestamptz := @extschema@._after(v_now, lease);
+    v_oldest_first boolean := random() < 0.0625;
+    v_rows tid[];
     v_above_head boolean;
 begin
     if lease <= interval '0' or lease is null then
         raise exception 'lease % is not positive', lease using errcode = 'PQ002';
     end if;
+    if count < 0 or count is null then
+        raise exception 'count is %; use zero or more', count using errcode = 'PQ002';
+    end if;
 
-    select array_agg(c.id), bool_or(c.above_head) into v_ids, v_above_head
+    -- Rows are locked one by one as the outer limit asks for them, and so never more than `count`.
+    select array_agg(c.ctid), bool_or(c.above_head) into v_rows, v_above_head
     from (
-        select j.id, j.position > l.head as above_head
+        select j.ctid, j.position > l.head as above_head
         from (
             select l.queue, l.priority, max(l.head) as head,
                 coalesce(claim.floors[(q.place - 1) * 10 + l.priority + 1], max(l.floor)) as floor
@@ -63,7 +70,7 @@ begin
                 q.place, l.priority
         ) l
         cross join lateral (
-            select j.id, j.position from @extschema@.job j
+            select j.ctid, j.position from @extschema@.job j
             where j.queue = l.queue and j.priority = l.priority and j.position >= l.floor
                 and j.lease_until is null
                 and (claim.kinds is null or j.kind = any (claim.kinds))
@@ -73,28 +80,29 @@ begin
         ) j
         limit claim.count
     ) c;
-    if v_ids is null then
+    if v_rows is null then
         return;
     end if;
-
-    return query
-    update @extschema@.job j set
-        token = v_token,
-        lease_until = v_now + claim.lease,
-        claimed_at = v_now,
-        attempt = j.attempt + 1,
-        worker = claim.worker,
-        dedupe_hash = case when j.dedupe_until = 'start' then null else j.dedupe_hash end
-    where j.id = any (v_ids) and j.lease_until is null
-    returning j.id, j.token, j.queue, j.kind, j.payload, j.priority, j.attempt, j.max_attempts, j.run_at,
-        j.enqueued_at, j.claimed_at, j.lease_until, j.position, j.dedupe_key, j.tags, j.metadata, j.ref;
 
     if v_above_head then
         -- Inserted, not updated, and well ahead: the reaper's bound costs one row in ten thousand jobs.
         insert into @extschema@.lane (queue, priority, head)
         select j.queue, j.priority, max(j.position) + 10000 from @extschema@.job j
-        where j.id = any (v_ids)
+        where j.ctid = any (v_rows)
         group by j.queue, j.priority;
     end if;
+
+    -- By their places, which cannot change while they are locked: it spares the search of the primary key.
+    return query
+    update @extschema@.job j set
+        token = v_token,
+        lease_until = v_lease_until,
+        claimed_at = v_now,
+        attempt = j.attempt + 1,
+        worker = claim.worker,
+        dedupe_hash = case when j.dedupe_until = 'start' then null else j.dedupe_hash end
+    where j.ctid = any (v_rows) and j.lease_until is null
+    returning j.id, j.token, j.queue, j.kind, j.payload, j.priority, j.attempt, j.max_attempts, j.run_at,
+        j.enqueued_at, j.claimed_at, j.lease_until, j.position, j.dedupe_key, j.tags, j.metadata, j.ref;
 end
 $$;

@@ -5,6 +5,7 @@ create or replace function @extschema@.fail(
     ids bigint[], tokens bigint[], errors jsonb default null, delays interval[] default null
 ) returns bigint[]
 language plpgsql volatile
+@settings@
 as $$
 begin
     return @extschema@._put_back_ours(ids, tokens, 'failed', errors, delays);
@@ -15,6 +16,7 @@ $$;
 create or replace function @extschema@.snooze(ids bigint[], tokens bigint[], delays interval[])
 returns bigint[]
 language plpgsql volatile
+@settings@
 as $$
 begin
     if exists (select from unnest(delays) d where d is null or d < '0') or delays is null then
@@ -27,6 +29,7 @@ $$;
 -- Gives claimed jobs back unstarted: ready at once, in their old places, the attempt not counted.
 create or replace function @extschema@.release(ids bigint[], tokens bigint[]) returns bigint[]
 language plpgsql volatile
+@settings@
 as $$
 begin
     return @extschema@._put_back_ours(ids, tokens, 'released', null, null);
@@ -37,6 +40,8 @@ create or replace function @extschema@._put_back_ours(
     ids bigint[], tokens bigint[], outcome text, errors jsonb, delays interval[]
 ) returns bigint[]
 language plpgsql volatile
+@settings@
+set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare
@@ -53,25 +58,21 @@ begin
             jsonb_array_elements(_put_back_ours.errors), unnest(_put_back_ours.delays)
         ) c (id, token, error, delay)
         join @extschema@.job j on j.id = c.id
-        where j.token = c.token and j.lease_until is not null
+        where j.id = any (_put_back_ours.ids) and j.token = c.token and j.lease_until is not null
         order by j.id
         for update of j
     ) o;
     if v_ids is not null then
         perform @extschema@._put_back(v_ids, outcome, v_delays, v_errors);
     end if;
-    if cardinality(v_ids) = cardinality(_put_back_ours.ids) then
+    if cardinality(v_ids) = cardinality(ids) then
         return '{}';
     end if;
-    return array(
-        select distinct c.id from unnest(_put_back_ours.ids, _put_back_ours.tokens) c (id, token)
-        where not c.id = any (coalesce(v_ids, '{}'))
-            -- Not lost: this very call went through before.
-            and not exists (select from @extschema@.job j where j.id = c.id and j.token = c.token)
-            and not exists (
-                select from @extschema@.archive a
-                where a.id = c.id and a.token = c.token and a.state in ('dead', 'cancelled', 'skipped')
-            )
-    );
+    -- Jobs that wait with this very token are not lost: this call went through before.
+    return @extschema@._lost(ids, tokens, v_ids || array(
+        select j.id from unnest(_put_back_ours.ids, _put_back_ours.tokens) c (id, token)
+        join @extschema@.job j on j.id = c.id and j.token = c.token
+        where j.id = any (_put_back_ours.ids)
+    ), '{dead,cancelled,skipped}');
 end
 $$;

@@ -3,6 +3,7 @@
 -- SECURITY INVOKER, so these are the grants of the tables beneath.
 create or replace function @extschema@.grant_access(grantee name, access text) returns void
 language plpgsql volatile
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_grant text;
@@ -10,26 +11,28 @@ declare
     v_produce text[] := array[
         'usage on schema @extschema@',
         'usage on sequence @extschema@.job_id_seq, @extschema@.position_seq',
-        'select on @extschema@.setting, @extschema@.lane, @extschema@.sleeper, @extschema@.queue',
+        'select on @extschema@.migration, @extschema@.setting, @extschema@.lane, @extschema@.sleeper, @extschema@.queue',
         'insert on @extschema@.job, @extschema@.lane',
         'select (id, dedupe_hash, lease_until, position, priority, queue) on @extschema@.job',
-        'update (payload, run_at, position, priority, queue, max_attempts, backoff, tags, metadata, ref) on @extschema@.job'
+        'update (payload, run_at, position, priority, queue, max_attempts, backoff, dedupe_until, tags, metadata, ref) on @extschema@.job'
     ];
     v_view text[] := array[
         'usage on schema @extschema@',
         'select on all tables in schema @extschema@'
     ];
     v_work text[] := v_produce || v_view || array[
-        'update on all sequences in schema @extschema@',
-        'usage on all sequences in schema @extschema@',
-        'select, insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper, @extschema@.queue',
-        'select, insert, delete on @extschema@.archive',
+        'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
+        '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due',
+        'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
+        'insert, update on @extschema@.queue',
+        -- retry() locks what it takes out, which needs the right to update.
+        'insert, update, delete on @extschema@.archive',
         'execute on function @extschema@._partitions()'
     ];
 begin
     v_grants := case access when 'producer' then v_produce when 'worker' then v_work when 'viewer' then v_view end;
     if v_grants is null then
-        raise exception 'access is %; use producer, worker or viewer', access using errcode = 'PQ002';
+        raise exception 'access is %; use producer, worker or viewer', coalesce(access, 'null') using errcode = 'PQ002';
     end if;
     foreach v_grant in array v_grants loop
         execute format('grant %s to %I', v_grant, grantee);

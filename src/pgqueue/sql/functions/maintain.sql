@@ -2,30 +2,59 @@
 -- time, without a leader; those without workers call it from cron. Turns are shared through registers, so that a
 -- hundred callers cost about what one does. Returns how many jobs were promoted and reaped by this call, and
 -- when the next scheduled job is due (null if none is).
+--
+-- Call it in a transaction of its own: it may lock the archive until the end of it. A step that raises has taken
+-- its turn all the same (registers know no rollback), so the next calls do the other steps.
 create or replace function @extschema@.maintain(out promoted integer, out reaped integer, out next_run_at timestamptz)
 returns record
 language plpgsql volatile
+@settings@
 as $$
 declare
     v_now timestamptz := @extschema@.clock();
+    v_floor timestamptz;
 begin
-    promoted := @extschema@.promote();
+    -- A rescan costs what the dead index entries under an old snapshot cost, so each one has a pace of its own.
+    if @extschema@._take_turn('@extschema@.promote_rescan', v_now, '10 seconds') then
+        promoted := @extschema@.promote(5000, true);
+        perform @extschema@._end_turn('@extschema@.promote_rescan', v_now, '10 seconds');
+    else
+        promoted := @extschema@.promote(5000, false);
+    end if;
+
+    v_now := @extschema@.clock();
     reaped := 0;
-    if @extschema@._take_turn('@extschema@.reap_due', v_now, '500 milliseconds') then
-        reaped := @extschema@.reap();
+    if @extschema@._take_turn('@extschema@.reap_rescan', v_now, '10 seconds') then
+        reaped := @extschema@.reap(1000, true);
+        perform @extschema@._end_turn('@extschema@.reap_rescan', v_now, '10 seconds');
+    elsif @extschema@._take_turn('@extschema@.reap_due', v_now, '500 milliseconds') then
+        reaped := @extschema@.reap(1000, false);
         perform @extschema@._end_turn('@extschema@.reap_due', v_now, '500 milliseconds');
     end if;
-    if @extschema@._take_turn('@extschema@.lanes_due', v_now, '1 second') then
-        perform @extschema@._fold_lanes();
+    if reaped = 1000 then
+        perform @extschema@._write_register('@extschema@.reap_due', v_now);
+    end if;
+
+    v_now := @extschema@.clock();
+    if @extschema@._take_turn('@extschema@.lanes_rescan', v_now, '10 seconds') then
+        perform @extschema@._fold_lanes(true);
+        -- What was left by workers that died.
+        delete from @extschema@.sleeper s where s.ctid = any (array(
+            select s.ctid from @extschema@.sleeper s where s.until < v_now - interval '1 hour' for update skip locked
+        ));
+        perform @extschema@._end_turn('@extschema@.lanes_rescan', v_now, '10 seconds');
+    elsif @extschema@._take_turn('@extschema@.lanes_due', v_now, '1 second') then
+        perform @extschema@._fold_lanes(false);
         perform @extschema@._end_turn('@extschema@.lanes_due', v_now, '1 second');
     end if;
+
+    v_floor := @extschema@._read_register('@extschema@.promote_floor');
+    select j.run_at into next_run_at from @extschema@.job j
+    where j.position is null and j.run_at >= v_floor
+    order by j.run_at limit 1;
+
     if @extschema@._take_turn('@extschema@.partitions_due', v_now, '10 minutes') then
         perform @extschema@._partitions();
     end if;
-    select min(j.run_at) into next_run_at from (
-        select j.run_at from @extschema@.job j
-        where j.position is null and j.run_at >= @extschema@._read_register('@extschema@.promote_floor')
-        order by j.run_at limit 1
-    ) j;
 end
 $$;

@@ -3,17 +3,24 @@
 create or replace function @extschema@.pause(
     queue text, until timestamptz default 'infinity', reason text default null
 ) returns void
-language sql volatile
+language plpgsql volatile
+@settings@
 as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := @extschema@.clock();
+begin
     insert into @extschema@.queue (name, paused_at, paused_until, pause_reason)
-    values (pause.queue, @extschema@.clock(), least(pause.until, '9999-12-31 00:00Z'), pause.reason)
+    values (pause.queue, v_now, least(pause.until, '9999-12-31 00:00Z'), pause.reason)
     on conflict (name) do update set
-        paused_at = excluded.paused_at, paused_until = excluded.paused_until, pause_reason = excluded.pause_reason
+        paused_at = excluded.paused_at, paused_until = excluded.paused_until, pause_reason = excluded.pause_reason;
+end
 $$;
 
 -- Lets claims go on; true if the queue was paused.
 create or replace function @extschema@.resume(queue text) returns boolean
 language plpgsql volatile
+@settings@
 as $$
 declare
     v_now timestamptz := @extschema@.clock();

@@ -3,14 +3,15 @@
 -- workers' maintenance calls it; any number may run side by side.
 --
 -- No index holds leases, since then every claim would write it. Claimed jobs stand in their lanes between
--- the lane's bottom and its head, so that region is what is read.
-create or replace function @extschema@.reap(count integer default 1000) returns integer
+-- the lane's bottom and its head, so that region is what is read. With `rescan` it begins at the very bottom:
+-- the lane's is a hint, and jobs that were committed late stand below it.
+create or replace function @extschema@.reap(count integer default 1000, rescan boolean default true) returns integer
 language plpgsql volatile
+@settings@
 as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
-    v_rescan boolean := @extschema@._take_turn('@extschema@.reap_rescan', v_now, '10 seconds');
     v_ids bigint[];
 begin
     select array_agg(c.id order by c.id) into v_ids
@@ -18,10 +19,9 @@ begin
         select j.id
         from (
             select l.queue, l.priority, max(l.head) as head,
-                case when v_rescan then 0 else max(l.bottom) end as bottom
+                case when reap.rescan then 0 else max(l.bottom) end as bottom
             from @extschema@.lane l
             group by l.queue, l.priority
-            having max(l.head) > 0
         ) l
         cross join lateral (
             select j.id from @extschema@.job j
@@ -41,9 +41,6 @@ begin
             ))
             from unnest(v_ids)
         ));
-    end if;
-    if v_rescan then
-        perform @extschema@._end_turn('@extschema@.reap_rescan', v_now, '10 seconds');
     end if;
     return coalesce(cardinality(v_ids), 0);
 end

@@ -1,8 +1,9 @@
 -- Makes jobs run again, now: finished ones of any state come back from the archive with their history and
--- all their attempts before them, waiting ones become ready at once. Returns the ids that are ready now; not
--- among them are claimed jobs, unknown ids, and finished ones whose dedupe key another job holds.
+-- all their attempts before them, scheduled ones become ready at once. Returns the ids of those; not among
+-- them are jobs that are ready or claimed, unknown ids, and finished jobs whose dedupe key another one holds.
 create or replace function @extschema@.retry(ids bigint[]) returns setof bigint
 language plpgsql volatile
+@settings@
 as $$
 #variable_conflict use_column
 declare
@@ -10,17 +11,20 @@ declare
     v_old @extschema@.archive;
     v_job @extschema@.job;
 begin
-    return query
-    update @extschema@.job j set run_at = v_now, position = nextval('@extschema@.position_seq')
-    where j.id = any (array(
-            select j.id from @extschema@.job j
-            where j.id = any (retry.ids) and j.lease_until is null and j.position is null
-            order by j.id for update
-        ))
-    returning j.id;
+    for v_job in
+        select j.* from @extschema@.job j where j.id = any (retry.ids) and j.position is null order by j.id for update
+    loop
+        update @extschema@.job j set run_at = v_now, position = nextval('@extschema@.position_seq')
+        where j.id = v_job.id;
+        -- Its lane may never have had a ready job.
+        perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority]);
+        return next v_job.id;
+    end loop;
 
     for v_old in
-        delete from @extschema@.archive a where a.id = any (retry.ids) returning a.*
+        delete from @extschema@.archive a where a.id = any (array(
+            select a.id from @extschema@.archive a where a.id = any (retry.ids) order by a.id for update
+        )) returning a.*
     loop
         v_job := null;
         v_job.id := v_old.id;
@@ -53,17 +57,26 @@ begin
 end
 $$;
 
--- Retries up to `count` dead jobs, the longest dead first, of one queue or kind or of all; returns how many. Call it again for more.
+-- Retries up to `count` dead jobs, the oldest first, of one queue or kind or of all; returns how many are
+-- ready now. Call it again for more.
 create or replace function @extschema@.redrive(queue text default null, kind text default null, count integer default 1000)
 returns bigint
-language sql volatile
+language plpgsql volatile
+@settings@
 as $$
-    select count(*) from @extschema@.retry(array(
+begin
+    return (select count(*) from @extschema@.retry(array(
         select a.id from @extschema@.archive a
         where a.state = 'dead'
             and (redrive.queue is null or a.queue = redrive.queue)
             and (redrive.kind is null or a.kind = redrive.kind)
-        order by a.finished_at
+            -- One whose key is held would be passed over, now and with every call.
+            and not exists (
+                select from @extschema@.job j
+                where j.dedupe_hash = @extschema@._dedupe_hash(a.kind, a.dedupe_key)
+            )
+        order by a.id
         limit redrive.count
-    ))
+    )));
+end
 $$;

@@ -6,12 +6,13 @@ create sequence @extschema@.position_seq as bigint;
 
 -- Unfinished jobs only: scheduled (position is null), ready, claimed (lease_until is not null).
 -- A claim writes none of the indexed columns, so that it is a HOT update and leaves no dead index entry;
--- fillfactor 50 leaves each row the room for its claimed version on the same page.
+-- fillfactor 40 leaves each row the room for its claimed version, which is longer, on the same page: measured, 100%
+-- of claims are HOT (50: 75%), and claim and ack together 15% cheaper.
 create table @extschema@.job (
     id bigint not null default nextval('@extschema@.job_id_seq') primary key,
     -- Place in the lane (queue, priority); drawn when the job becomes ready.
     position bigint default nextval('@extschema@.position_seq'),
-    run_at timestamptz not null default clock_timestamp() check (run_at < '9999-01-01 00:00Z'),
+    run_at timestamptz not null default clock_timestamp() check (run_at >= '1900-01-01 00:00Z' and run_at < '9999-01-01 00:00Z'),
     enqueued_at timestamptz not null default clock_timestamp(),
     claimed_at timestamptz,
     lease_until timestamptz,
@@ -21,9 +22,10 @@ create table @extschema@.job (
     max_attempts integer not null check (max_attempts > 0),
     priority smallint not null default 5 check (priority between 0 and 9),
     cancel_requested boolean not null default false,
-    -- A bounded quantifier such as {1,128} would cost 7 us a row, sixty times this expression.
-    queue text not null check (queue ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(queue) <= 128),
-    kind text not null check (kind ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(kind) <= 128),
+    -- Collation "C" for all that is indexed: cheaper to compare, and no upgrade of the system's locales
+    -- can corrupt the index. A bounded quantifier such as {1,128} would cost 7 us a row, sixty times this expression.
+    queue text collate "C" not null check (queue ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(queue) <= 128),
+    kind text collate "C" not null check (kind ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(kind) <= 128),
     payload jsonb not null,
     worker text,
     backoff jsonb,
@@ -33,10 +35,10 @@ create table @extschema@.job (
     dedupe_hash bytea,
     tags text[],
     metadata jsonb,
-    ref text,
+    ref text collate "C",
     history jsonb
 ) with (
-    fillfactor = 50,
+    fillfactor = 40,
     -- Dead rows are the cost of a queue: vacuum early, without pauses, and never take the
     -- exclusive lock that truncating the file would need.
     autovacuum_vacuum_scale_factor = 0.01,
@@ -44,7 +46,8 @@ create table @extschema@.job (
     autovacuum_analyze_scale_factor = 0.1,
     autovacuum_analyze_threshold = 5000,
     autovacuum_vacuum_cost_delay = 0,
-    vacuum_truncate = off
+    vacuum_truncate = off,
+    toast.vacuum_truncate = off
 );
 
 -- One B-tree, one question each: what is next in a lane, what is due, who holds a key, whose job is it.
@@ -66,8 +69,8 @@ create table @extschema@.archive (
     attempt integer not null,
     max_attempts integer not null,
     priority smallint not null,
-    queue text not null,
-    kind text not null,
+    queue text collate "C" not null,
+    kind text collate "C" not null,
     payload jsonb not null,
     worker text,
     backoff jsonb,
@@ -75,7 +78,7 @@ create table @extschema@.archive (
     dedupe_key text,
     tags text[],
     metadata jsonb,
-    ref text,
+    ref text collate "C",
     history jsonb,
     result jsonb
 ) partition by list (state);
@@ -89,20 +92,21 @@ create table @extschema@.archive_dead_default partition of @extschema@.archive_d
 create table @extschema@.archive_done_default partition of @extschema@.archive_done default;
 
 -- What is known of a lane, as marks: only ever inserted by enqueue (a new lane) and claim (a higher
--- head), so that nobody waits for anybody; the greatest value counts. Maintenance folds them.
+-- head), so that nobody waits for anybody; the greatest value counts. Maintenance folds them, forgets
+-- lanes that fell out of use, and finds lanes that lack a mark.
 --   head:   no claimed job stands above it (rises in steps, so that few claims write it)
 --   floor:  a hint, no ready job below it      bottom: a hint, no unfinished job below it
 create table @extschema@.lane (
-    queue text not null,
+    queue text collate "C" not null,
     priority smallint not null,
-    head bigint not null default 0,
+    head bigint not null,
     floor bigint not null default 0,
     bottom bigint not null default 0
 );
 create index lane_queue on @extschema@.lane (queue, priority);
 
 create table @extschema@.queue (
-    name text primary key,
+    name text collate "C" primary key,
     paused_at timestamptz,
     paused_until timestamptz,
     pause_reason text
@@ -110,18 +114,20 @@ create table @extschema@.queue (
 
 -- Idle workers; enqueue rings only for these (NOTIFY at every commit would end group commit).
 create table @extschema@.sleeper (
-    queue text not null,
+    queue text collate "C" not null,
     worker text not null,
-    until timestamptz not null,
-    primary key (queue, worker)
+    until timestamptz not null
 );
+-- Enqueue asks for what lies in the future, and so passes over all rows that are dead or expired.
+create index sleeper_until on @extschema@.sleeper (queue, until);
+create index sleeper_worker on @extschema@.sleeper (worker);
 
 create table @extschema@.setting (
     only_row boolean primary key default true check (only_row),
     max_payload_bytes integer not null default 262144 check (max_payload_bytes between 1024 and 67108864),
     -- Zero: succeeded, cancelled and skipped jobs are not kept at all.
-    retention interval not null default '14 days' check (retention >= '0'),
-    dead_retention interval not null default '90 days' check (dead_retention > '0'),
+    retention interval not null default '14 days' check (retention between '0' and '100 years'),
+    dead_retention interval not null default '90 days' check (dead_retention between '1 second' and '100 years'),
     partition_width interval not null default '1 day' check (partition_width in ('1 hour', '1 day')),
     max_attempts integer not null default 20 check (max_attempts > 0),
     -- Seconds; see _backoff().
@@ -131,7 +137,6 @@ insert into @extschema@.setting default values;
 
 -- Registers of the maintenance, in microseconds since 1970. Sequences, because one is overwritten in
 -- place: a row updated every second would grow a chain of dead versions under an old snapshot.
-create sequence @extschema@.promote_due as bigint minvalue 0 start 0;
 create sequence @extschema@.promote_floor as bigint minvalue 0 start 0;
 create sequence @extschema@.promote_rescan as bigint minvalue 0 start 0;
 create sequence @extschema@.reap_due as bigint minvalue 0 start 0;

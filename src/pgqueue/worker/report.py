@@ -1,0 +1,35 @@
+"""The statements that tell the database how attempts ended."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pgqueue import models
+from pgqueue.events import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgqueue.statements import Statement, Statements
+    from pgqueue.worker.runner import Ending
+
+
+def statement(
+    statements: Statements, outcome: Outcome, endings: Sequence[Ending]
+) -> Statement[list[int]]:
+    """Ends the jobs of `endings`, all of one `outcome`; gives the ids that were lost."""
+    jobs = [ending.job for ending in endings]
+    if outcome is Outcome.SUCCEEDED:
+        results = [ending.result for ending in endings]
+        return statements.ack(jobs, results if any(r is not None for r in results) else None)
+    if outcome is Outcome.FAILED:
+        errors = [models.error_entry(e.error if e.error is not None else e.reason) for e in endings]
+        return statements.fail(jobs, errors, [ending.delay for ending in endings])
+    if outcome is Outcome.SNOOZED:
+        return statements.snooze(jobs, [ending.delay or timedelta(0) for ending in endings])
+    if outcome is Outcome.SKIPPED:
+        return statements.skip(jobs, [ending.reason for ending in endings])
+    if outcome is Outcome.CANCELLED:
+        return statements.cancel_claimed(jobs, [ending.reason for ending in endings])
+    return statements.release(jobs)
