@@ -43,7 +43,8 @@ class AsyncClient:
     """A queue in a Postgres database, for asyncio: the operations of `Client`, awaited.
 
     `target` may be a `psycopg_pool.AsyncConnectionPool`, and `conn=` a psycopg `AsyncConnection` or
-    a SQLAlchemy async session or connection over psycopg 3. One client serves one event loop.
+    a SQLAlchemy async session or connection over psycopg 3. One client serves one event
+    loop at a time; in another one, when the first has ended, it connects anew.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ Other errors of the driver pass through as they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -38,7 +38,18 @@ _SHOWN = 10
 
 
 class PgqueueError(Exception):
-    """The base of all of them."""
+    """The base of all of them. They can be pickled: a process pool hands them on."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again from its message, which most of these do not take.
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(kind: type[PgqueueError], args: tuple[Any, ...], facts: dict[str, Any]) -> PgqueueError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigurationError(PgqueueError):

@@ -7,6 +7,7 @@ of the caller's. All text is rendered once per schema.
 from __future__ import annotations
 
 import builtins
+import re
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -103,13 +104,14 @@ def _storable(entry: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attempt(entry: Mapping[str, Any]) -> models.Attempt:
-    times = {
-        name: datetime.fromisoformat(entry[name]).astimezone(timezone.utc)
-        if name in entry
-        else None
-        for name in ("started", "ended")
-    }
+    times = {name: _time(entry[name]) if name in entry else None for name in ("started", "ended")}
     return models.Attempt(**{**entry, **times})
+
+
+def _time(text: str) -> datetime:
+    # Postgres leaves out zeros at the end of a fraction, which Python 3.10 does not read.
+    full = re.sub(r"\.\d+", lambda fraction: fraction[0].ljust(7, "0"), text)
+    return datetime.fromisoformat(full).astimezone(timezone.utc)
 
 
 def _detail(job_id: int, rows: list[Row]) -> models.JobDetail:

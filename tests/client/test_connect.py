@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -16,12 +17,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 import pgqueue
-from pgqueue import Client, DatabaseUnavailable
+from pgqueue import Client, DatabaseUnavailable, embedded
 
-KILL_OTHERS = (
-    "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity "
-    "where datname = current_database() and application_name = 'pgqueue'"
-)
+OTHERS = "from pg_stat_activity where datname = current_database() and application_name = 'pgqueue'"
+COUNT_OTHERS = f"select count(*) {OTHERS}"
+KILL_OTHERS = f"select count(pg_terminate_backend(pid, 5000)) {OTHERS}"
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
 
 
@@ -62,6 +62,41 @@ def test_wrong_dsn_is_told_at_once(
     with pytest.raises(DatabaseUnavailable, match="check the DSN") as caught:
         client.enqueue("a")
     assert "secret" not in str(caught.value)
+
+
+def test_wrong_password_is_told_without_it(make_client: Callable[..., Client]) -> None:
+    """Nor is the right one in any message."""
+    with embedded.temporary() as server:
+        with psycopg.connect(server.dsn, autocommit=True) as conn:
+            conn.execute("create role locked login password 'right-secret'")
+            rules = server.data / "pg_hba.conf"
+            rules.write_text(f"local all locked scram-sha-256\n{rules.read_text('utf-8')}", "utf-8")
+            conn.execute("select pg_reload_conf()")
+        for password in ({"password": "wrong-secret"}, {}):
+            client = make_client(make_conninfo(server.dsn, user="locked", **password))
+            with pytest.raises(DatabaseUnavailable, match="check the DSN") as caught:
+                client.enqueue("a")
+            assert "secret" not in str(caught.value)
+        right = make_client(make_conninfo(server.dsn, user="locked", password="right-secret"))  # noqa: S106
+        with pytest.raises(pgqueue.SchemaMissing):
+            right.enqueue("a")
+        right.close()
+
+
+def test_client_survives_a_restart_of_the_server(make_client: Callable[..., Client]) -> None:
+    """While it is gone that is told; once it is back, the next operation goes well."""
+    with embedded.temporary() as server:
+        client = make_client(server.dsn)
+        client.migrate()
+        client.enqueue("a")
+        embedded.stop(server.data)
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                client.enqueue("a")
+        embedded.start(server.data)
+        client.enqueue("a")
+        assert client.stats()[0].ready == 2
+        client.close()
 
 
 def test_dsn_that_is_none(make_client: Callable[..., Client]) -> None:
@@ -176,7 +211,7 @@ def test_pool_without_a_fixed_dsn_is_told(flavour: str, make_client: Callable[..
     """Only what needs one, such as a worker, has to do without."""
 
     async def make() -> Any:
-        return psycopg_pool.AsyncConnectionPool(lambda: "host=h", open=False)  # type: ignore[arg-type]
+        return psycopg_pool.AsyncConnectionPool(lambda: "host=h", open=False)
 
     pool: Any
     if flavour == "sync":
@@ -298,7 +333,10 @@ def test_connection_that_cannot_be_set_up_is_closed(
     monkeypatch.setattr(client.driver, "_configure", fail)
     with pytest.raises(ZeroDivisionError):
         client.enqueue("a")
-    assert sql(KILL_OTHERS) == [(0,)]
+    deadline = time.monotonic() + 10
+    while sql(COUNT_OTHERS) != [(0,)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # Isolation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -216,6 +217,34 @@ def test_conflict_raise_names_the_holder(client: Client) -> None:
     with pytest.raises(pgqueue.DuplicateJob, match=f"job {first.id} holds the dedupe key k"):
         client.enqueue("a", dedupe_key="k", on_conflict="raise")
     assert len(client.list()) == 1
+
+
+def test_racing_producers_store_a_key_once(client: Client, connect: Any) -> None:
+    """Half of them roll back, and take neither the key nor the job of the others with them."""
+    results: list[pgqueue.EnqueueResult] = []
+    barrier = threading.Barrier(6)
+
+    def produce(n: int) -> None:
+        conn = connect()
+        for key in range(10):
+            barrier.wait()
+            result = client.enqueue("a", dedupe_key=str(key), conn=conn)
+            if n % 2:
+                conn.rollback()
+            else:
+                conn.commit()
+                results.append(result)
+
+    threads = [threading.Thread(target=produce, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stored = {job.dedupe_key: job.id for job in client.list()}
+    assert stored.keys() == {str(key) for key in range(10)}
+    assert len(results) == 30
+    assert {result.id for result in results} == set(stored.values())
+    assert sum(not result.duplicate for result in results) == 10
 
 
 # What cannot be stored

@@ -43,7 +43,10 @@ def _enqueue_all_ways(db: Db) -> None:
         db.enqueue(queue="new", priority=3)
         db.enqueue(dedupe_key="x", on_conflict=conflict)
         db.enqueue(dedupe_key="x", on_conflict=conflict, delay=HOUR)
-        db.enqueue_many({"kind": "k"}, *({"kind": "k", "dedupe_key": "y", "on_conflict": conflict} for _ in "ab"))
+        db.enqueue_many(
+            {"kind": "k"},
+            *({"kind": "k", "dedupe_key": "y", "on_conflict": conflict} for _ in "ab"),
+        )
 
 
 def test_producer_enqueues_and_no_more(db: Db, as_role: Callable[[str], None]) -> None:
@@ -89,7 +92,9 @@ def test_worker_does_all_but_change_the_schema(db: Db, as_role: Callable[[str], 
     db.conn.execute("reset role")
     db.travel(days=20)
     db.conn.execute("begin")
-    role = db.one("select grantee from information_schema.role_table_grants where table_name = 'job' and grantee like 'pgqueue_test_%' limit 1")
+    role = db.one(
+        "select grantee from information_schema.role_table_grants where table_name = 'job' and grantee like 'pgqueue_test_%' limit 1"
+    )
     db.conn.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
     db.call("maintain")
     db.conn.execute("commit")
@@ -110,7 +115,11 @@ def test_viewer_reads(db: Db, as_role: Callable[[str], None]) -> None:
     as_role("viewer")
     assert db.call("stats")[0].ready == 1
     assert db.one("select count(*) from pgqueue.all_jobs") == 1
-    for statement in ("select pgqueue.enqueue('k')", "select * from pgqueue.claim()", "delete from pgqueue.job"):
+    for statement in (
+        "select pgqueue.enqueue('k')",
+        "select * from pgqueue.claim()",
+        "delete from pgqueue.job",
+    ):
         with pytest.raises(errors.InsufficientPrivilege):
             db.rows(statement)
 
@@ -122,32 +131,60 @@ def test_unknown_access_is_refused(db: Db, role: str, access: str | None) -> Non
         db.call("grant_access", role, access)
 
 
-def test_objects_of_the_caller_do_not_get_in_between(db: Db, as_role: Callable[[str], None]) -> None:
+def test_objects_of_the_caller_do_not_get_in_between(
+    db: Db, as_role: Callable[[str], None]
+) -> None:
     """Temporary tables, operators and functions that fit better than the system's own."""
     db.rows("create schema evil; grant all on schema evil to public")
     as_role("worker")
     trap = "language plpgsql as $$ begin raise exception 'hijacked'; end $$"
-    for left, right in (("smallint", "integer"), ("bigint", "integer"), ("text", "text"), ("interval", "interval"), ("bigint", "bigint"), ("timestamptz", "timestamptz")):
+    for left, right in (
+        ("smallint", "integer"),
+        ("bigint", "integer"),
+        ("text", "text"),
+        ("interval", "interval"),
+        ("bigint", "bigint"),
+        ("timestamptz", "timestamptz"),
+    ):
         name = f"evil.trap_{left}_{right}"
         db.rows(f"create function {name}({left}, {right}) returns boolean {trap}")
         for operator in ("=", "<", ">", "<=", ">=", "+", "%"):
-            db.rows(f"create operator evil.{operator} (leftarg = {left}, rightarg = {right}, function = {name})")
-    for function in ("clock_timestamp()", "random()", "nextval(text)", "left(text, integer)", "pg_notify(text, text)"):
+            db.rows(
+                f"create operator evil.{operator} (leftarg = {left}, rightarg = {right}, function = {name})"
+            )
+    for function in (
+        "clock_timestamp()",
+        "random()",
+        "nextval(text)",
+        "left(text, integer)",
+        "pg_notify(text, text)",
+    ):
         db.rows(f"create function evil.{function} returns text {trap}")
-    for table in ("job", "archive", "lane", "setting", "sleeper", "queue", "pg_class", "pg_inherits"):
+    for table in (
+        "job",
+        "archive",
+        "lane",
+        "setting",
+        "sleeper",
+        "queue",
+        "pg_class",
+        "pg_inherits",
+    ):
         db.rows(f"create temporary table {table} (id text)")
     db.rows("set search_path = evil, pg_temp, pg_catalog")
     db.conn.execute("select pgqueue.enqueue('k', dedupe_key => 'x', delay => '0')")
-    db.conn.execute("select pgqueue.enqueue_many('[{\"kind\": \"k\", \"delay\": 5}]')")
+    db.conn.execute('select pgqueue.enqueue_many(\'[{"kind": "k", "delay": 5}]\')')
     db.conn.execute("select pgqueue.enqueue('k')")
-    job, other = db.conn.execute("select id, token from pgqueue.claim(count => 2)").fetchall()
+    job, other = db.rows("select id, token from pgqueue.claim(count => 2)")
     db.conn.execute("select pgqueue.ack(%s::bigint[], %s::bigint[])", ([job.id], [job.token]))
     db.conn.execute("select pgqueue.fail(%s::bigint[], %s::bigint[])", ([other.id], [other.token]))
     db.conn.execute("select pgqueue.cancel(%s::bigint[])", ([other.id],))
     db.conn.execute("select pgqueue.retry(%s::bigint[])", ([other.id],))
     db.conn.execute("select pgqueue.maintain()")
     db.conn.execute("select pgqueue._partitions()")
-    db.conn.execute("select pgqueue.reap(), pgqueue.promote(), pgqueue.purge('default'), pgqueue._fold_lanes()")
+    db.conn.execute(
+        "select pgqueue.reap(), pgqueue.promote(), pgqueue.purge('default'), pgqueue._fold_lanes()"
+    )
     db.conn.execute("reset search_path")
     assert db.one("select count(*) from pgqueue.all_jobs") == 1
 
@@ -155,11 +192,15 @@ def test_objects_of_the_caller_do_not_get_in_between(db: Db, as_role: Callable[[
 def test_public_may_not_run_what_is_the_owners(db: Db) -> None:
     """Whoever may use the schema may not rotate partitions or grant."""
     for function in ("_partitions()", "grant_access(name, text)"):
-        assert not db.one("select has_function_privilege('public', %s, 'execute')", f"pgqueue.{function}")
+        assert not db.one(
+            "select has_function_privilege('public', %s, 'execute')", f"pgqueue.{function}"
+        )
 
 
 @pytest.mark.parametrize("setting", [{"session_replication_role": "replica"}, {"row_security": "off"}, {"default_transaction_isolation": "read committed"}, {"timezone": "Asia/Kathmandu"}, {"intervalstyle": "iso_8601"}, {"bytea_output": "escape"}, {"standard_conforming_strings": "off"}, {"check_function_bodies": "off"}, {"transform_null_equals": "on"}, {"extra_float_digits": "-5"}, {"plan_cache_mode": "force_custom_plan"}, {"enable_indexscan": "off"}])  # fmt: skip
-def test_life_of_a_job_under_other_settings(connect: Callable[..., Db], setting: dict[str, str]) -> None:
+def test_life_of_a_job_under_other_settings(
+    connect: Callable[..., Db], setting: dict[str, str]
+) -> None:
     """Of the session that calls."""
     db = connect(**setting)
     db.enqueue(dedupe_key="x", dedupe_until="start", delay=timedelta(minutes=1))
@@ -170,7 +211,12 @@ def test_life_of_a_job_under_other_settings(connect: Callable[..., Db], setting:
     db.travel(minutes=2)
     db.call("maintain")
     again = db.claim_one()
-    assert db.call("enqueue_many", Jsonb([{"kind": "k", "dedupe_key": "x", "dedupe_until": "start"}]))[0][2] is False
+    assert (
+        db.call("enqueue_many", Jsonb([{"kind": "k", "dedupe_key": "x", "dedupe_until": "start"}]))[
+            0
+        ][2]
+        is False
+    )
     db.expire(again.id)
     db.call("reap")
     assert db.state(again.id) == "skipped"

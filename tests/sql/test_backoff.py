@@ -87,9 +87,10 @@ def test_no_policy_raises(db: Db, policy: Any, attempt: int) -> None:
 
 def test_job_with_a_nonsense_policy_fails_like_any_other(db: Db) -> None:
     """And is reaped with the others."""
-    for policy in ({"base": "x"}, {"delays": {}}, {"cap": 1e308, "base": 1e308}):
+    policies: list[dict[str, Any]] = [{"base": "x"}, {"delays": {}}, {"cap": 1e308, "base": 1e308}]
+    for policy in policies:
         db.enqueue(backoff=policy)
-    failed, *others = db.claim(3)
+    failed, *_ = db.claim(3)
     assert db.end("fail", failed) == []
     db.rows("update pgqueue.job set lease_until = '2000-01-01' where lease_until is not null")
     assert db.value("reap") == 2

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 def test_numbers_that_grow_are_bigint(db: Db) -> None:
     """Ids, positions, tokens, and every sequence."""
-    assert db.rows("select sequencename from pg_sequences where schemaname = 'pgqueue' and data_type <> 'bigint'::regtype") == []
+    assert (
+        db.rows(
+            "select sequencename from pg_sequences where schemaname = 'pgqueue' and data_type <> 'bigint'::regtype"
+        )
+        == []
+    )
     assert db.rows(
         "select attrelid::regclass, attname from pg_attribute a join pg_class c on c.oid = a.attrelid "
         "where c.relnamespace = 'pgqueue'::regnamespace and attnum > 0 and atttypid in ('int4'::regtype, 'int2'::regtype) "
@@ -24,11 +29,21 @@ def test_numbers_that_grow_are_bigint(db: Db) -> None:
 
 def test_nothing_shared_is_locked_and_nothing_is_lost_in_a_crash(db: Db) -> None:
     """No foreign keys, no triggers, no unlogged tables, no serial columns."""
-    assert db.rows("select conname from pg_constraint where connamespace = 'pgqueue'::regnamespace and contype = 'f'") == []
+    assert (
+        db.rows(
+            "select conname from pg_constraint where connamespace = 'pgqueue'::regnamespace and contype = 'f'"
+        )
+        == []
+    )
     assert db.rows(
         "select tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid where c.relnamespace = 'pgqueue'::regnamespace"
     ) == []  # fmt: skip
-    assert db.rows("select relname from pg_class where relnamespace = 'pgqueue'::regnamespace and relpersistence <> 'p'") == []
+    assert (
+        db.rows(
+            "select relname from pg_class where relnamespace = 'pgqueue'::regnamespace and relpersistence <> 'p'"
+        )
+        == []
+    )
     assert db.rows(
         "select d.objid::regclass from pg_depend d join pg_class c on c.oid = d.objid "
         "where c.relkind = 'S' and c.relnamespace = 'pgqueue'::regnamespace and d.deptype in ('a', 'i')"
@@ -51,12 +66,19 @@ def test_every_function_is_parsed_or_has_its_settings(db: Db) -> None:
         assert settings["search_path"] == "pg_catalog, pg_temp", function.name
         if function.name not in free:
             assert settings["plan_cache_mode"] == "force_generic_plan", function.name
-            assert settings["enable_seqscan"] == settings["enable_bitmapscan"] == settings["jit"] == "off"
+            assert (
+                settings["enable_seqscan"]
+                == settings["enable_bitmapscan"]
+                == settings["jit"]
+                == "off"
+            )
 
 
 def test_only_partitions_run_with_the_owners_rights(db: Db) -> None:
     """Each exception is one to audit."""
-    rows = db.rows("select proname from pg_proc where pronamespace = 'pgqueue'::regnamespace and prosecdef")
+    rows = db.rows(
+        "select proname from pg_proc where pronamespace = 'pgqueue'::regnamespace and prosecdef"
+    )
     assert [row.proname for row in rows] == ["_partitions"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -95,7 +96,8 @@ def test_concurrent_claims_share_out_the_jobs(
             ids += [job.id for job in jobs]
         return ids
 
-    claimed = sum(together(*(lambda db=db: drain(db) for db in dbs)), [])
+    drained = together(*(partial(drain, db) for db in dbs))
+    claimed = [job_id for ids in drained for job_id in ids]
     assert len(claimed) == len(set(claimed)) == 500
 
 

@@ -79,8 +79,7 @@ def test_waiting_job_takes_its_key_back(db: Db, how: str, holder: str | None) ->
     """Unless a newer one waits by now: that stands for both."""
     db.enqueue(dedupe_key="x", dedupe_until="start")
     job = db.claim_one()
-    if holder:
-        second = db.enqueue(dedupe_key="x", dedupe_until="start")
+    second = db.enqueue(dedupe_key="x", dedupe_until="start") if holder else None
     if holder in ("runs", "ended"):
         newer = db.claim_one()
         if holder == "ended":

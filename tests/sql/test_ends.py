@@ -150,12 +150,11 @@ def test_day_of_delay_has_24_hours(connect: Callable[..., Db]) -> None:
 
 def test_history_is_bounded(db: Db) -> None:
     """Twenty attempts; of each error the class, the message's start and the traceback's end."""
-    db.enqueue(max_attempts=100)
+    job_id = db.enqueue(max_attempts=100)
     error = [{"class": "C" * 999, "message": "m" * 9999, "traceback": "x" * 9999 + "end"}]
     for _ in range(23):
-        job = db.claim_one()
-        db.end("fail", job, errors=Jsonb(error), delays=[timedelta(0)])
-    history = db.history(job.id)
+        db.end("fail", db.claim_one(), errors=Jsonb(error), delays=[timedelta(0)])
+    history = db.history(job_id)
     assert [entry["attempt"] for entry in history] == list(range(4, 24))
     assert len(history[0]["error_class"]) == 200
     assert len(history[0]["error"]) == 1000

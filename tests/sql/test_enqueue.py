@@ -24,7 +24,8 @@ def test_null_means_the_default(db: Db) -> None:
         "payload", "queue", "priority", "run_at", "delay", "max_attempts", "backoff", "dedupe_key",
         "dedupe_until", "on_conflict", "tags", "metadata", "ref",
     )  # fmt: skip
-    job = db.job(db.enqueue(**dict.fromkeys(options)))
+    nothing: dict[str, Any] = dict.fromkeys(options)
+    job = db.job(db.enqueue(**nothing))
     assert (job.payload, job.queue, job.priority, job.max_attempts) == ({}, "default", 5, 20)
     keyed = db.job(db.enqueue(dedupe_key="x", dedupe_until=None, on_conflict=None))
     assert keyed.dedupe_until == "finish"

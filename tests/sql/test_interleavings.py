@@ -44,7 +44,9 @@ OTHERS: dict[str, Any] = {
     "retry": lambda db, job: bool(db.call("retry", [job.id])),
     "purge": lambda db, _: db.value("purge", "default") > 0,
     "promote": lambda db, _: db.value("promote") > 0,
-    "replace": lambda db, _: db.call("enqueue", "k", dedupe_key="x", on_conflict="replace")[0].duplicate,
+    "replace": lambda db, _: (
+        db.call("enqueue", "k", dedupe_key="x", on_conflict="replace")[0].duplicate
+    ),
     "fold": lambda db, _: db.call("_fold_lanes", True) != [],
     "maintain": lambda db, _: bool(db.call("maintain")),
 }
@@ -62,7 +64,9 @@ def _prepare(db: Db, start: str, scope: str) -> Any:
         db.rows(f"delete from pgqueue.{table}")
     for register in ("promote_floor", "promote_rescan", "reap_rescan", "lanes_rescan"):
         db.rows(f"select setval('pgqueue.{register}', 0)")
-    job_id = db.enqueue(dedupe_key="x", dedupe_until=scope, max_attempts=1 if start == "dead" else 5)
+    job_id = db.enqueue(
+        dedupe_key="x", dedupe_until=scope, max_attempts=1 if start == "dead" else 5
+    )
     if start == "due":
         db.rows("update pgqueue.job set position = null, run_at = '2020-01-01'")
     if start in ("claimed", "dead"):
@@ -84,7 +88,9 @@ def _wait_until_blocked_or_done(watch: Db, pid: int, future: Any) -> None:
 
 
 @pytest.mark.parametrize("scope", ["finish", "start"])
-@pytest.mark.parametrize("start, first", [(start, name) for start, names in START.items() for name in names])
+@pytest.mark.parametrize(
+    "start, first", [(start, name) for start, names in START.items() for name in names]
+)
 def test_pair_of_operations_on_one_job(
     connect: Callable[..., Db], start: str, first: str, scope: str
 ) -> None:
@@ -115,14 +121,20 @@ def _exclude_each_other(first: str, second: str) -> bool:
     if first == second:
         return first == "reap"
     # To put a job back that was ended by the same token, other than well, is a repetition like any other.
-    return second in ENDS and first in {*ENDS, *PUTS_BACK} or first == "ack" and second in PUTS_BACK
+    return (second in ENDS and first in {*ENDS, *PUTS_BACK}) or (
+        first == "ack" and second in PUTS_BACK
+    )
 
 
 def _check(db: Db, job: Any, what: str) -> None:
     unfinished = db.one("select count(*) from pgqueue.job where id = %s", job.id)
     finished = db.one("select count(*) from pgqueue.archive where id = %s", job.id)
-    assert unfinished + finished == (0 if "purge" in what and unfinished + finished == 0 else 1), what
-    assert db.one("select count(*) from pgqueue.job where attempt > max_attempts or attempt < 0") == 0, what
+    assert unfinished + finished == (0 if "purge" in what and unfinished + finished == 0 else 1), (
+        what
+    )
+    assert (
+        db.one("select count(*) from pgqueue.job where attempt > max_attempts or attempt < 0") == 0
+    ), what
     assert db.one(
         "select count(*) from pgqueue.job j where position is not null and not exists ("
         "select from pgqueue.lane l where l.queue = j.queue and l.priority = j.priority)"
@@ -147,4 +159,7 @@ def test_job_is_claimed_once_though_it_changed_while_the_claim_looked(
         return claims
 
     assert sum(together(*(lambda db=db: churn(db) for db in dbs))) > 0
-    assert dbs[0].one("select count(*) from pgqueue.job where attempt = 0 and lease_until is null") == 40
+    assert (
+        dbs[0].one("select count(*) from pgqueue.job where attempt = 0 and lease_until is null")
+        == 40
+    )

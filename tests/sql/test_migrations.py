@@ -42,7 +42,7 @@ def test_functions_apply_again_while_workers_run(
         try:
             for _ in range(8):
                 with migrating.conn.transaction():
-                    migrating.conn.execute(migrate.script("pgqueue", after=FUNCTIONS_ONLY))  # type: ignore[arg-type]
+                    migrating.conn.execute(migrate.script("pgqueue", after=FUNCTIONS_ONLY))
         finally:
             done.set()
         return 0
@@ -72,19 +72,21 @@ def test_two_migrates_at_once_install_once(
 
 
 @pytest.mark.parametrize("schema", ["My-Schema", "ünï.cödé", "select", "x" * 63])
-def test_schema_may_have_any_name(connect: Callable[..., Db], pgqueue_dsn: str, schema: str) -> None:
+def test_schema_may_have_any_name(
+    connect: Callable[..., Db], pgqueue_dsn: str, schema: str
+) -> None:
     """Its jobs, partitions and notifications are its own."""
     with Client(pgqueue_dsn, schema=schema) as client:
         client.migrate()
         db = connect()
-        db.conn.execute(render("listen @extschema@", schema))  # type: ignore[arg-type]
-        db.conn.execute(render("select @extschema@.sleep('{q}', 'w', '1 minute')", schema))  # type: ignore[arg-type]
+        db.conn.execute(render("listen @extschema@", schema))
+        db.conn.execute(render("select @extschema@.sleep('{q}', 'w', '1 minute')", schema))
         client.enqueue("k", queue="q", dedupe_key="x")
         assert [notice.payload for notice in db.conn.notifies(timeout=0.05)] == ["q"]
         (job,) = client.claim("q")
         client.ack(job)
         client.maintain()
-        db.conn.execute(render("select @extschema@._partitions()", schema))  # type: ignore[arg-type]
+        db.conn.execute(render("select @extschema@._partitions()", schema))
         assert client.get(job.id).state == "succeeded"
     assert db.one("select count(*) from pgqueue.all_jobs") == 0
 
@@ -95,8 +97,8 @@ def test_owner_of_the_schema_needs_no_right_to_create_schemas(db: Db, pgqueue_ds
     db.conn.execute(f"create role {name}; create schema theirs authorization {name}")
     try:
         with closing(psycopg.connect(pgqueue_dsn, autocommit=True)) as conn:
-            conn.execute(f"set role {name}")  # type: ignore[arg-type]
-            conn.execute(migrate.script("theirs"))  # type: ignore[arg-type]
+            conn.execute(f"set role {name}")
+            conn.execute(migrate.script("theirs"))
             conn.execute("select theirs.enqueue('k'), theirs.maintain()")
     finally:
         db.conn.execute(f"drop owned by {name}; drop role {name}")
@@ -106,7 +108,10 @@ def test_one_function_can_be_replaced_alone(db: Db) -> None:
     """As the time travel of pgqueue.testing does with the clock."""
     before = db.one("select count(*) from pg_proc where pronamespace = 'pgqueue'::regnamespace")
     for _ in range(2):
-        db.conn.execute(migrate.script("pgqueue", after=FUNCTIONS_ONLY))  # type: ignore[arg-type]
-    assert db.one("select count(*) from pg_proc where pronamespace = 'pgqueue'::regnamespace") == before
+        db.conn.execute(migrate.script("pgqueue", after=FUNCTIONS_ONLY))
+    assert (
+        db.one("select count(*) from pg_proc where pronamespace = 'pgqueue'::regnamespace")
+        == before
+    )
     db.enqueue()
     assert len(db.claim()) == 1

@@ -112,7 +112,12 @@ def test_travel_back_leaves_the_default_to_serve(db: Db) -> None:
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/St_Johns"])
 def test_bounds_are_read_in_any_format(connect: Callable[..., Db], style: str, zone: str) -> None:
     """Whatever the session's DateStyle, time zone and string syntax."""
-    db = connect(datestyle=style, timezone=zone, standard_conforming_strings="off", escape_string_warning="off")
+    db = connect(
+        datestyle=style,
+        timezone=zone,
+        standard_conforming_strings="off",
+        escape_string_warning="off",
+    )
     db.travel(days=16)
     db.call("_partitions")
     db.travel(days=3)
@@ -163,4 +168,6 @@ def test_two_at_once_do_not_disturb_each_other(connect: Callable[..., Db]) -> No
         db.call("_partitions")
         other.call("_partitions")
     other.call("_partitions")
-    assert other.one("select count(*) from pgqueue._bounds('done') where until > pgqueue.clock()") == 4
+    assert (
+        other.one("select count(*) from pgqueue._bounds('done') where until > pgqueue.clock()") == 4
+    )

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
     multiple,
@@ -37,16 +36,21 @@ queues = st.sampled_from(["a", "b"])
 kinds = st.sampled_from(["k", "l"])
 priorities = st.sampled_from([0, 5, 9])
 delays = st.sampled_from([0, 0, 0, 5, 3600])
-jobs = st.fixed_dictionaries(
-    {"kind": kinds, "queue": queues, "priority": priorities, "max_attempts": st.sampled_from([1, 2, 20])},
-    optional={
-        "delay": delays,
-        "dedupe_key": st.sampled_from(["x", "y"]),
-        "dedupe_until": st.sampled_from(["start", "finish"]),
-        "on_conflict": st.sampled_from(["return", "replace"]),
-        "ref": st.just("r"),
-    },
-)
+plain = {
+    "kind": kinds,
+    "queue": queues,
+    "priority": priorities,
+    "max_attempts": st.sampled_from([1, 2, 20]),
+    "delay": delays,
+}
+keyed = {
+    **plain,
+    "dedupe_key": st.sampled_from(["x", "y"]),
+    "dedupe_until": st.sampled_from(["start", "finish"]),
+    "on_conflict": st.sampled_from(["return", "replace"]),
+    "ref": st.just("r"),
+}
+jobs = st.fixed_dictionaries(plain) | st.fixed_dictionaries(keyed)
 
 VIOLATIONS = {
     "a job in two places": "select id from pgqueue.all_jobs group by id having count(*) > 1",
@@ -79,13 +83,14 @@ class Life(RuleBasedStateMachine):
     db: Db
     claims: Bundle[Any] = Bundle("claims")
 
-    @initialize()
-    def begin(self) -> None:
-        """Empties the database."""
+    @initialize(batch=st.lists(jobs, min_size=3, max_size=9))
+    def begin(self, batch: list[dict[str, Any]]) -> None:
+        """Begins with some jobs in an empty database."""
         self.db.rows("truncate pgqueue.job, pgqueue.archive, pgqueue.lane, pgqueue.queue")
         self.accepted = self.purged = 0
         self.travelled = 0.0
         self.highest: dict[tuple[str, int], int] = {}
+        self.enqueue_many(batch)
 
     @invariant()
     def holds(self) -> None:
@@ -107,9 +112,7 @@ class Life(RuleBasedStateMachine):
     @rule(job=jobs)
     def enqueue(self, job: dict[str, Any]) -> None:
         """Stores it, or finds the holder of its key."""
-        options = dict(job)
-        if "delay" in options:
-            options["delay"] = timedelta(seconds=options["delay"])
+        options = {**job, "delay": timedelta(seconds=job["delay"])}
         before = self._unfinished()
         row = self.db.call("enqueue", **options)[0]
         assert row.duplicate == (row.id in before)
@@ -146,7 +149,9 @@ class Life(RuleBasedStateMachine):
             "warm": [self.highest.get((q, p)) for q in queue for p in range(10)],
             "from the bottom": [0] * 10 * len(queue),
         }[how]
-        claimed = self.db.claim(count, queue, kinds=only, floors=floors, lease=timedelta(seconds=30))
+        claimed = self.db.claim(
+            count, queue, kinds=only, floors=floors, lease=timedelta(seconds=30)
+        )
         assert len({job.id for job in claimed}) == len(claimed) <= count
         for job in claimed:
             assert job.attempt == ready[job.id] + 1
@@ -171,15 +176,26 @@ class Life(RuleBasedStateMachine):
         return {
             claim.id
             for claim in claims
-            if self.db.one("select true from pgqueue.job where id = %s and token = %s and lease_until is not null", claim.id, claim.token)
+            if self.db.one(
+                "select true from pgqueue.job where id = %s and token = %s and lease_until is not null",
+                claim.id,
+                claim.token,
+            )
         }
 
     def _used(self, claim: Any, how: str) -> bool:
-        states = {"ack": ["succeeded"], "skip": ["skipped"], "cancel_claimed": ["cancelled"]}.get(how, ["dead", "cancelled", "skipped"])
-        archived = self.db.one(
-            "select count(*) from pgqueue.archive where id = %s and token = %s and state = any (%s)", claim.id, claim.token, states
+        states = {"ack": ["succeeded"], "skip": ["skipped"], "cancel_claimed": ["cancelled"]}.get(
+            how, ["dead", "cancelled", "skipped"]
         )
-        waiting = len(states) > 1 and self.db.one("select count(*) from pgqueue.job where id = %s and token = %s", claim.id, claim.token)
+        archived = self.db.one(
+            "select count(*) from pgqueue.archive where id = %s and token = %s and state = any (%s)",
+            claim.id,
+            claim.token,
+            states,
+        )
+        waiting = len(states) > 1 and self.db.one(
+            "select count(*) from pgqueue.job where id = %s and token = %s", claim.id, claim.token
+        )
         return bool(archived or waiting)
 
     @rule(
@@ -198,58 +214,45 @@ class Life(RuleBasedStateMachine):
         assert self.db.rows(others, list(held)) == before
         assert self._held(ended) == set()
 
-    @rule(ended=consumes(claims))
-    def forget(self, ended: Any) -> None:
-        """A worker that dies."""
-
     @rule(extended=st.lists(claims, min_size=1, max_size=5, unique_by=lambda claim: claim.id))
     def extend(self, extended: list[Any]) -> None:
         """Renews what is held and nothing else."""
         held = self._held(extended)
-        rows = self.db.call("extend", [c.id for c in extended], [c.token for c in extended], timedelta(seconds=60))
+        rows = self.db.call(
+            "extend", [c.id for c in extended], [c.token for c in extended], timedelta(seconds=60)
+        )
         assert {row.id for row in rows} == held
 
     # Operate
 
-    @rule(data=st.data())
-    def cancel(self, data: Any) -> None:
-        """Ends what waits."""
-        for row in self.db.call("cancel", self._some_ids(data)):
-            assert self.db.state(row.id) == row.state
+    @rule(data=st.data(), how=st.sampled_from(["cancel", "cancel_ref", "retry", "redrive"]))
+    def cancel_or_retry(self, data: Any, how: str) -> None:
+        """Ends what waits, brings back what is finished."""
+        if how == "cancel":
+            for row in self.db.call("cancel", self._some_ids(data)):
+                assert self.db.state(row.id) == row.state
+        elif how == "cancel_ref":
+            referring = self.db.one("select count(*) from pgqueue.job where ref = 'r'")
+            assert self.db.value("cancel_ref", "r") == referring
+        elif how == "retry":
+            for row in self.db.call("retry", self._some_ids(data)):
+                assert self.db.state(row.retry) == "ready"
+        else:
+            dead = self.db.one("select count(*) from pgqueue.archive where state = 'dead'")
+            assert self.db.value("redrive") <= dead
 
-    @rule()
-    def cancel_ref(self) -> None:
-        """Ends or asks all that refer."""
-        count = self.db.one("select count(*) from pgqueue.job where ref = 'r'")
-        assert self.db.value("cancel_ref", "r") == count
-
-    @rule(data=st.data())
-    def retry(self, data: Any) -> None:
-        """Brings back what is finished."""
-        for row in self.db.call("retry", self._some_ids(data)):
-            assert self.db.state(row.retry) == "ready"
-
-    @rule()
-    def redrive(self) -> None:
-        """Brings back what is dead."""
-        dead = self.db.one("select count(*) from pgqueue.archive where state = 'dead'")
-        assert self.db.value("redrive") <= dead
-
-    @rule(queue=queues, kind=st.sampled_from([None, "k"]), count=st.sampled_from([1, 100]))
-    def purge(self, queue: str, kind: str | None, count: int) -> None:
-        """Deletes what waits."""
+    @rule(queue=queues, how=st.sampled_from(["pause", "resume", "purge one", "purge"]))
+    def pause_or_purge(self, queue: str, how: str) -> None:
+        """Claims stop or go on, or what waits is deleted."""
+        if how in ("pause", "resume"):
+            self.db.call(how, queue)
+            return
         waiting = self.db.one(
-            "select count(*) from pgqueue.job where queue = %s and lease_until is null and (%s::text is null or kind = %s)",
-            queue, kind, kind,
-        )  # fmt: skip
-        purged = self.db.value("purge", queue, kind, count)
-        assert purged == min(count, waiting)
+            "select count(*) from pgqueue.job where queue = %s and lease_until is null", queue
+        )
+        purged = self.db.value("purge", queue, count=1 if how == "purge one" else 100)
+        assert purged == min(waiting, 1 if how == "purge one" else 100)
         self.purged += purged
-
-    @rule(queue=queues, paused=st.booleans())
-    def pause_or_resume(self, queue: str, paused: bool) -> None:  # noqa: FBT001
-        """Claims stop or go on."""
-        self.db.call("pause" if paused else "resume", queue)
 
     # Time and upkeep
 
@@ -260,10 +263,21 @@ class Life(RuleBasedStateMachine):
         self.db.travel(seconds=seconds)
         self.travelled += seconds
 
+    @precondition(lambda self: self.travelled < 10 * 86400)
+    @rule()
+    def all_waits_end(self) -> None:
+        """Every lease and every delay is over, and acted upon."""
+        self.travel(4000)
+        self.reap(100, True)
+        self.travel(4000)
+        self.promote(100, True)
+
     @rule(count=st.sampled_from([1, 100]), rescan=st.booleans())
     def promote(self, count: int, rescan: bool) -> None:  # noqa: FBT001
         """What is due becomes ready."""
-        due = self.db.one("select count(*) from pgqueue.job where position is null and run_at <= pgqueue.clock()")
+        due = self.db.one(
+            "select count(*) from pgqueue.job where position is null and run_at <= pgqueue.clock()"
+        )
         promoted = self.db.value("promote", count, rescan)
         assert promoted <= min(count, due)
         if rescan:
@@ -272,7 +286,9 @@ class Life(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 100]), rescan=st.booleans())
     def reap(self, count: int, rescan: bool) -> None:  # noqa: FBT001
         """What ran out ends."""
-        expired = self.db.one("select count(*) from pgqueue.job where lease_until < pgqueue.clock()")
+        expired = self.db.one(
+            "select count(*) from pgqueue.job where lease_until < pgqueue.clock()"
+        )
         reaped = self.db.value("reap", count, rescan)
         assert reaped <= min(count, expired)
         if rescan:
@@ -286,7 +302,9 @@ class Life(RuleBasedStateMachine):
     @rule(positions=st.sampled_from([1, 30_000]))
     def others_go_on(self, positions: int) -> None:
         """Positions pass that other lanes use, so that hints move and lanes are forgotten."""
-        self.db.rows("select setval('pgqueue.position_seq', nextval('pgqueue.position_seq') + %s)", positions)
+        self.db.rows(
+            "select setval('pgqueue.position_seq', nextval('pgqueue.position_seq') + %s)", positions
+        )
         self.db.call("_fold_lanes", False)
 
 
@@ -295,7 +313,7 @@ class Life(RuleBasedStateMachine):
 def test_lives_of_jobs(connect: Callable[..., Db]) -> None:
     """No sequence of operations breaks what must hold."""
     Life.db = connect(statement_timeout="10s", synchronous_commit="off")
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Life,
         settings=settings(
             max_examples=max(STEPS // STEPS_PER_LIFE, 1),

@@ -88,7 +88,9 @@ def test_concurrent_reaps_end_each_claim_once(
     assert len(lost) + acked == 300
     reaped = dbs[0].one("select count(*) from pgqueue.job where history is not null")
     assert first + second == reaped
-    assert set(lost) == {row.id for row in dbs[0].rows("select id from pgqueue.job where history is not null")}
+    assert set(lost) == {
+        row.id for row in dbs[0].rows("select id from pgqueue.job where history is not null")
+    }
 
 
 def test_reaper_passes_over_what_is_locked(connect: Callable[..., Db]) -> None:
@@ -142,7 +144,9 @@ def test_full_batch_is_followed_at_once(db: Db) -> None:
 def test_clock_set_back_does_not_stop_the_maintenance(db: Db, back: timedelta) -> None:
     """Not for longer than ten minutes."""
     db.call("maintain")
-    registers = db.rows("select sequencename, last_value from pg_sequences where sequencename like '%\\_due'")
+    registers = db.rows(
+        "select sequencename, last_value from pg_sequences where sequencename like '%\\_due'"
+    )
     db.travel(seconds=back.total_seconds())
     # What travelling resets, a clock that is set back would not.
     for name, value in registers:
@@ -156,7 +160,10 @@ def test_clock_set_back_does_not_stop_the_maintenance(db: Db, back: timedelta) -
 def test_costly_work_is_done_less_often_but_within_ten_minutes(db: Db) -> None:
     """One part in twenty-five of the time."""
     for cost, pause in ((0.001, 1.0), (2, 50), (1000, 600)):
-        db.rows("select pgqueue._end_turn('pgqueue.lanes_due', pgqueue.clock() - %s * interval '1 s', '1 s')", cost)
+        db.rows(
+            "select pgqueue._end_turn('pgqueue.lanes_due', pgqueue.clock() - %s * interval '1 s', '1 s')",
+            cost,
+        )
         left = db.one(
             "select extract(epoch from pgqueue._read_register('pgqueue.lanes_due') - pgqueue.clock())"
         )

@@ -75,7 +75,16 @@ def test_every_error_a_caller_catches_is_exported() -> None:
     assert set(drawn()) - grouping <= set(vars(pgqueue))
 
 
-def test_errors_without_arguments_of_their_own_can_be_pickled() -> None:
-    """They cross process boundaries."""
-    error = errors.InvalidJob("told")
-    assert str(pickle.loads(pickle.dumps(error))) == "told"  # noqa: S301 - our own
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(error for error, _ in EXAMPLES),
+        errors.InvalidJob("told"),
+        errors.DatabaseUnavailable("told"),
+        errors.PermissionDenied("told"),
+    ],
+)
+def test_errors_can_be_pickled(error: errors.PgqueueError) -> None:
+    """A process pool that cannot unpickle an error is broken by it."""
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

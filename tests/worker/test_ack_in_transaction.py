@@ -10,8 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
 
 from pgqueue import Client, ConfigurationError, Constant, Handlers, Job, LeaseLost, Snooze
 
@@ -227,6 +225,8 @@ def test_wrong_connection_is_refused(client: Client, handlers: Handlers) -> None
 def test_ack_on_sqlalchemy_sessions(client: Client, handlers: Handlers, database: Database) -> None:
     """Sync in a thread, async on the loop: the session's transaction has the ack in it."""
     sqlalchemy = pytest.importorskip("sqlalchemy")
+    asyncio_part = pytest.importorskip("sqlalchemy.ext.asyncio", exc_type=ImportError)
+    orm = pytest.importorskip("sqlalchemy.orm")
 
     url = sqlalchemy.URL.create(
         "postgresql+psycopg",
@@ -240,7 +240,7 @@ def test_ack_on_sqlalchemy_sessions(client: Client, handlers: Handlers, database
     @handlers.register("a")
     def handler(job: Job[Any]) -> None:
         engine = sqlalchemy.create_engine(url)
-        with Session(engine) as session:
+        with orm.Session(engine) as session:
             session.execute(sqlalchemy.text("insert into effect values (1)"))
             job.ack(conn=session)
             session.commit()
@@ -248,8 +248,8 @@ def test_ack_on_sqlalchemy_sessions(client: Client, handlers: Handlers, database
 
     @handlers.register("b")
     async def async_handler(job: Job[Any]) -> None:
-        engine = create_async_engine(url)
-        async with AsyncSession(engine) as session:
+        engine = asyncio_part.create_async_engine(url)
+        async with asyncio_part.AsyncSession(engine) as session:
             await session.execute(sqlalchemy.text("insert into effect values (1)"))
             await job.ack(conn=session)
             await session.commit()

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
-from pgqueue import Client, ConfigurationError, Handlers, Worker
+from pgqueue import Client, ConfigurationError, Constant, Handlers, Worker
 
 from .helpers import Database, Process, state, until
 
@@ -88,6 +89,41 @@ def test_job_of_a_killed_worker_runs_again_after_its_lease(
     assert client.get(job).history[0].outcome == "expired"
     second.send(signal.SIGTERM)
     assert second.end() == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_kill_around_the_commit_makes_the_effect_happen_once(
+    client: Client, launch: Launch, database: Database, when: str
+) -> None:
+    """Killed before it, the handler's writes are undone and done anew; after it, they stand."""
+    database.query("create table public.effect (job bigint)")
+    script = """
+    @handlers.register("a")
+    def handler(job):
+        with psycopg.connect(dsn) as conn:
+            conn.execute("insert into public.effect values (%s)", [job.id])
+            job.ack(conn=conn)
+            if WHEN == "before" and job.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if WHEN == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    worker = pgqueue.Worker(dsn, handlers, lease=timedelta(seconds=0.5))
+    sys.exit(worker.run())
+    """.replace("WHEN", repr(when))
+    try:
+        job = client.enqueue("a", retry=Constant(timedelta(milliseconds=10))).id
+        first = launch(script)
+        assert first.end() == -signal.SIGKILL
+        database.query("delete from sleeper")
+        second = launch(script)
+        until(lambda: state(client, job) == "succeeded" and database.query("table sleeper"))
+        second.send(signal.SIGTERM)
+        assert second.end() == 0
+        assert client.get(job).attempt == (2 if when == "before" else 1)
+        assert database.query("select job from public.effect") == [(job,)]
+    finally:
+        database.query("drop table public.effect")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -83,8 +83,7 @@ class Engine:
         self._heartbeat = Heartbeat(
             self._async_driver, statements, self._leases, options.lease, self._hear_from_thread
         )
-        self._upkeep_link = self._link("maintenance")
-        self._upkeep = Upkeep(self._upkeep_link, statements)
+        self._upkeep = Upkeep(self._link("maintenance"), statements)
         self._pools = self._make_pools(handlers)
         self._claims = [self._claim_loop(pool) for pool in self._pools]
 
@@ -151,7 +150,7 @@ class Engine:
                 clean = await self._end(claiming, settling)
             finally:
                 self._heartbeat.stop()
-                self._upkeep_link.kill()
+                self._upkeep.stop()
                 for task in (*claiming, settling, upkeep):
                     task.cancel()
                 await asyncio.wait((*claiming, settling, upkeep), timeout=LAST_SECONDS)

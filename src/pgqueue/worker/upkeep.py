@@ -28,11 +28,18 @@ class Upkeep:
         self._link = link
         self._statements = statements
         self._turn = asyncio.Lock()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends `run` after the round under way; cancel its task for an end at once."""
+        self._stopping = True
+        self._link.kill()
 
     async def run(self) -> None:
-        """Goes on until it is cancelled: upkeep that fails is tried again."""
+        """Goes on until `stop`: upkeep that fails is tried again."""
         try:
-            while True:
+            # Not just until it is cancelled: before 3.12 asyncio.wait_for may swallow that.
+            while not self._stopping:
                 pause = INTERVAL
                 try:
                     if await self.round():
