@@ -112,14 +112,13 @@ def test_queue_named_twice_gives_its_jobs_once(db: Db) -> None:
 def test_saturated_urgent_lane_does_not_starve_the_last_one(db: Db) -> None:
     """One claim in sixteen serves the oldest job."""
     patient = db.enqueue(priority=9)
-    for claims in range(1, 400):
+    for _ in range(400):
         db.enqueue(priority=0)
         db.enqueue(priority=0)
         if db.claim()[0].id == patient:
             break
     else:
         pytest.fail("never claimed")
-    assert claims < 400
 
 
 def test_ageing_takes_one_claim_in_sixteen(db: Db) -> None:
