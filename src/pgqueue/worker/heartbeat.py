@@ -122,6 +122,8 @@ class Heartbeat(threading.Thread):
                     self._locked.add(jobs[0].id)
         # At the end, so that a failure in between leaves all of them due.
         self._leases.renewed(due, sent_at)
+        # Due again at once: its lease may be over when its row is free, and the reaper is near.
+        self._leases.renewed((job for job in due if job.id in self._locked), 0.0)
 
     async def _extend(self, jobs: Sequence[Job[Any]]) -> None:
         extend = self._statements.extend([(job.id, job.token) for job in jobs], self._lease)

@@ -65,7 +65,8 @@ class Leases:
 
     def unwanted(self, job: Job[Any]) -> Outcome | None:
         """With what `job` should end, whatever its handler does; None if it should go on."""
-        if not self.holds(job):
+        held = self._held.get(job.id)  # not `holds`: this is asked for every job
+        if held is None or held.token != job.token:
             return Outcome.LOST
         if not self._stopping:
             return None

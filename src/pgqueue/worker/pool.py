@@ -105,6 +105,8 @@ class Pool(ABC):
 
     def _wanted(self, unit: Unit) -> Unit:
         """Those of `unit` that are still to be run; the others were lost or cancelled meanwhile."""
+        if len(unit) == 1 and self._unwanted(unit[0]) is None:
+            return unit
         stopped = [(job, outcome) for job in unit if (outcome := self._unwanted(job)) is not None]
         if not stopped:
             return unit

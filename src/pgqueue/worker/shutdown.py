@@ -71,9 +71,9 @@ class Shutdown:
         clean = await self._until(lambda: not self._busy(pools), DRAIN_SHARE)
         if not clean:
             for pool in pools:
+                pool.stop_all()  # first, so that no thread sees the request before the pool knows
                 for job in pool.running_jobs():
                     self._leases.ask_to_stop(job, Outcome.RELEASED)
-                pool.stop_all()
             if not await self._until(lambda: not self._busy(pools), CANCEL_SHARE, LEAST_SECONDS):
                 left = sorted({job.kind for pool in pools for job in pool.running_jobs()})
                 logger.warning(

@@ -52,6 +52,7 @@ class ThreadPool(Pool):
         timeouts = [kind.timeout.total_seconds() for kind in self.kinds if kind.timeout]
         self._look_every = min(max(min(timeouts, default=0.0) / 10, FINEST), COARSEST)
         self._looking = not timeouts
+        self._stopping = False
         self._closing = False
 
     def feed(self, jobs: Sequence[Job[Any]]) -> None:
@@ -86,6 +87,7 @@ class ThreadPool(Pool):
 
     def stop_all(self) -> None:
         """See `Pool`: nothing more can be done than to let them look."""
+        self._stopping = True
 
     def running_jobs(self) -> list[Job[Any]]:
         """See `Pool`."""
@@ -147,10 +149,11 @@ class ThreadPool(Pool):
             endings = self._context.copy().run(runner.run, self._handlers, kind, wanted)
         except BaseException as error:  # noqa: BLE001 - nothing may end this thread
             endings = runner.failed(wanted, error)
-        for ending in endings:
-            if self._unwanted(ending.job) is Outcome.RELEASED:
-                # Told to stop because the worker ends: what it did may be half of the work.
-                ending.outcome = Outcome.RELEASED
+        if self._stopping:
+            for ending in endings:
+                if self._unwanted(ending.job) is Outcome.RELEASED:
+                    # Told to stop because the worker ends: what it did may be half of the work.
+                    ending.outcome = Outcome.RELEASED
         return endings
 
     def _look_for_timeouts(self) -> None:

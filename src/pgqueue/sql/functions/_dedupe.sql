@@ -23,9 +23,9 @@ begin
         end if;
 
         if on_conflict = 'replace' then
-            -- A job that runs keeps what it started with.
+            -- A job that runs keeps what it started with; one that waits has all its attempts before it again.
             update @extschema@.job j set
-                payload = new.payload, run_at = new.run_at, priority = new.priority, queue = new.queue,
+                attempt = 0, payload = new.payload, run_at = new.run_at, priority = new.priority, queue = new.queue,
                 max_attempts = new.max_attempts, backoff = new.backoff, dedupe_until = new.dedupe_until,
                 tags = new.tags, metadata = new.metadata, ref = new.ref,
                 position = case

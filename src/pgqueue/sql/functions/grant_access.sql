@@ -14,7 +14,7 @@ declare
         'select on @extschema@.migration, @extschema@.setting, @extschema@.lane, @extschema@.sleeper, @extschema@.queue',
         'insert on @extschema@.job, @extschema@.lane',
         'select (id, dedupe_hash, lease_until, position, priority, queue) on @extschema@.job',
-        'update (payload, run_at, position, priority, queue, max_attempts, backoff, dedupe_until, tags, metadata, ref) on @extschema@.job'
+        'update (attempt, payload, run_at, position, priority, queue, max_attempts, backoff, dedupe_until, tags, metadata, ref) on @extschema@.job'
     ];
     v_view text[] := array[
         'usage on schema @extschema@',
