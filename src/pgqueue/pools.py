@@ -185,8 +185,7 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
 
     def _discard(self, pool: psycopg_pool.ConnectionPool[Any]) -> None:
         with self._lock:
-            if self._pool is pool:
-                self._pool = None
+            self._pool = None if self._pool is pool else self._pool
         pool.close()
 
     @staticmethod
@@ -306,8 +305,7 @@ class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
         return True
 
     async def _discard(self, pool: psycopg_pool.AsyncConnectionPool[Any]) -> None:
-        if self._pool is pool:
-            self._pool = None
+        self._pool = None if self._pool is pool else self._pool
         await pool.close()
 
     async def _configure_pooled(self, conn: psycopg.AsyncConnection[Any]) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
 import psycopg
+import psycopg_pool
 import pytest
 
 from pgqueue import AsyncClient, Client
@@ -147,3 +148,26 @@ def sql(pgqueue_dsn: str) -> Iterator[Sql]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+@pytest.fixture
+def make_pool(flavour: str, loop: asyncio.AbstractEventLoop) -> Iterator[Callable[..., Any]]:
+    """Makes pools that are closed after the test."""
+    with ExitStack() as stack:
+
+        def make(dsn: str, **options: Any) -> Any:
+            if flavour == "sync":
+                pool = psycopg_pool.ConnectionPool(dsn, open=True, **options)
+                stack.callback(pool.close)
+                return pool
+
+            async def opened() -> psycopg_pool.AsyncConnectionPool[Any]:
+                pool = psycopg_pool.AsyncConnectionPool(dsn, open=False, **options)
+                await pool.open()
+                return pool
+
+            apool = asyncio.run_coroutine_threadsafe(opened(), loop).result(20)
+            stack.callback(lambda: asyncio.run_coroutine_threadsafe(apool.close(), loop).result(20))
+            return apool
+
+        yield make

@@ -1,0 +1,181 @@
+"""Connections that are lost, and servers that are gone and come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pgqueue import Client, DatabaseUnavailable, embedded
+from pgqueue.connections import has_news
+from pgqueue.statements import Statement
+
+OTHERS = "from pg_stat_activity where datname = current_database() and application_name = 'pgqueue'"
+COUNT_OTHERS = f"select count(*) {OTHERS}"
+KILL_OTHERS = f"select count(pg_terminate_backend(pid, 5000)) {OTHERS}"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what the server does in its own time."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_client_survives_a_restart_of_the_server(make_client: Callable[..., Client]) -> None:
+    """While it is gone that is told; once it is back, the next operation goes well."""
+    with embedded.temporary() as server:
+        client = make_client(server.dsn)
+        client.migrate()
+        client.enqueue("a")
+        embedded.stop(server.data)
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                client.enqueue("a")
+        embedded.start(server.data)
+        client.enqueue("a")
+        assert client.stats()[0].ready == 2
+        client.close()
+
+
+def test_ended_sessions_are_replaced(client: Client, sql: Callable[..., Any]) -> None:
+    """After a restart of the server the next operation goes well: broken ones are noticed."""
+    barrier = threading.Barrier(4)
+
+    def enqueue() -> None:
+        barrier.wait()
+        client.enqueue("a")
+
+    client.enqueue("a")
+    for _ in range(3):
+        threads = [threading.Thread(target=enqueue) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sql(KILL_OTHERS)[0][0] >= 1
+        client.enqueue("a")
+    assert client.stats()[0].ready == 1 + 3 * 5
+
+
+def test_who_waits_for_a_lost_connection_gets_another(
+    make_client: Callable[..., Client], sql: Callable[..., Any]
+) -> None:
+    """Only the operation that was under way on it fails."""
+    client = make_client(pool_size=1)
+    client.enqueue("a")
+    failures: list[BaseException] = []
+
+    def hold() -> None:
+        try:
+            client._run(Statement("select pg_sleep(30)", (), list))
+        except DatabaseUnavailable as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=hold), threading.Thread(target=client.enqueue, args="b")]
+    threads[0].start()
+    until(lambda: sql(COUNT_OTHERS + " and wait_event = 'PgSleep'") == [(1,)])
+    threads[1].start()
+    until(lambda: client.driver._pool.get_stats()["requests_waiting"] == 1)
+    sql(KILL_OTHERS)
+    for thread in threads:
+        thread.join()
+    assert len(failures) == 1
+    assert [job.kind for job in client.list()] == ["b", "a"]
+
+
+def test_connection_with_news_that_works_is_kept(
+    make_client: Callable[..., Client], sql: Callable[..., Any]
+) -> None:
+    """Something to read is not always the end."""
+    client = make_client(pool_size=1)
+    sql("create function public.hear() returns trigger language plpgsql as "
+        "$$ begin execute 'listen news'; return null; end $$")  # fmt: skip
+    sql("create trigger hear after insert on pgqueue.job execute function public.hear()")
+    client.enqueue("a")
+    pool: Any = client.driver._pool
+    (idle,) = pool._pool
+    sql("notify news")
+    until(lambda: has_news(idle.fileno()))
+    client.enqueue("a")
+    assert client.driver._pool is pool
+    assert list(pool._pool) == [idle]
+
+
+def test_session_that_ends_in_the_middle_is_told(client: Client, sql: Callable[..., Any]) -> None:
+    """Nobody knows whether the statement went through, so it is not repeated; the next is well."""
+    client.enqueue("a")
+    sql(
+        "create function die() returns trigger language plpgsql as "
+        "'begin perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5); end'"
+    )
+    sql("create trigger die before insert on pgqueue.job for each row execute function die()")
+    with pytest.raises(DatabaseUnavailable):
+        client.enqueue("a")
+    with pytest.raises(DatabaseUnavailable):
+        client.enqueue_many([("a", {})] * 200)
+    sql("drop trigger die on pgqueue.job")
+    client.enqueue("a")
+    assert client.stats()[0].ready == 2
+
+
+def test_callers_broken_connection_is_told(
+    client: Client, connect: Callable[..., psycopg.Connection[Any]]
+) -> None:
+    """It is the caller's to make a new one."""
+    conn = connect()
+    conn.close()
+    with pytest.raises(DatabaseUnavailable):
+        client.enqueue("a", conn=conn)
+
+
+def test_read_only_server_is_told_and_left(
+    client: Client, sql: Callable[..., Any], pgqueue_dsn: str
+) -> None:
+    """A former primary refuses writes: its connections are not used again."""
+    client.stats()
+    name = conninfo_to_dict(pgqueue_dsn)["dbname"]
+    sql(f"alter database {name} set default_transaction_read_only to on")
+    client.close()
+    with pytest.raises(DatabaseUnavailable, match="target_session_attrs=read-write"):
+        client.enqueue("a")
+    sql("set default_transaction_read_only to off")
+    sql(f"alter database {name} reset default_transaction_read_only")
+    for _ in range(3):
+        try:
+            client.enqueue("a")
+        except DatabaseUnavailable:
+            continue
+        return
+    pytest.fail("still goes to the read-only server")
+
+
+def test_other_errors_of_the_driver_pass_through(
+    client: Client, connect: Callable[..., psycopg.Connection[Any]]
+) -> None:
+    """What pgqueue has no better word for stays as it is."""
+    conn = connect()
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        conn.execute("select nothing")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        client.enqueue("a", conn=conn)
+
+
+def test_connection_that_cannot_be_set_up_is_closed(
+    client: Client, sql: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not left to the garbage collector, which would warn of it."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(client.driver, "_configure", fail)
+    with pytest.raises(ZeroDivisionError):
+        client.enqueue("a")
+    until(lambda: sql(COUNT_OTHERS) == [(0,)])
