@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -135,6 +137,23 @@ def test_open_transaction_does_not_hold_up_the_reaper(connect: Callable[..., Db]
     assert db.one("select count(*) from pgqueue.job where dedupe_hash is not null") == 3
     assert db.one("select count(*) from pgqueue.job") == 4
     assert db.one("show lock_timeout") == "0"
+
+
+def test_superseded_job_waits_for_the_archive_as_long_as_any(
+    connect: Callable[..., Db],
+) -> None:
+    """The short patience is for keys; partitions that are being dropped are waited for."""
+    db, other = connect(), connect()
+    db.enqueue(dedupe_key="x", dedupe_until="start")
+    job = db.claim_one()
+    db.enqueue(dedupe_key="x", dedupe_until="start")
+    other.conn.execute("begin; lock table pgqueue.archive in access exclusive mode")
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(db.end, "fail", job)
+        sleep(0.1)
+        other.conn.execute("commit")
+        assert failing.result(10) == []
+    assert db.state(job.id) == "skipped"
 
 
 def test_retried_job_whose_key_is_held_stays_in_the_archive(db: Db) -> None:

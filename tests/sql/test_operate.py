@@ -149,12 +149,7 @@ def test_all_jobs_by_id_or_newest_first_reads_few_rows(db: Db) -> None:
     db.end("ack", *db.claim(10_000))
     db.rows("analyze pgqueue.job")
     db.rows("analyze pgqueue.archive")
-    for query in (
-        "where id = 5",
-        "where id = 15000",
-        "order by id desc limit 50",
-        "where id < 9000 order by id desc limit 50",
-    ):
+    for query in ("where id = 5", "where id = 15000", "order by id desc limit 50"):
         (plan,) = db.one(
             f"explain (analyze, buffers, format json) select id, state from pgqueue.all_jobs {query}"
         )

@@ -35,7 +35,7 @@ class Bare:
         self._run(
             f"drop table if exists {self.job}, {self.archive};"
             f"create table {self.job} (like {self._schema}.job including all) with ("
-            "fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, "
+            "fillfactor = 40, autovacuum_vacuum_scale_factor = 0.01, "
             "autovacuum_vacuum_threshold = 5000, "
             "autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);"
             f"create table {self.archive} (like {self._schema}.archive including all);"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pgqueue.worker")
 
 NAPS = (0.002, 0.004, 0.008, 0.016, 0.032)
-"""Seconds between looks right after there was work, before the doorbell is asked for."""
+"""Seconds between looks right after there was work, before the doorbell is asked for. (While it is
+asked for already, a nap would only make us late: measured, 7.5 ms to pick up a job at 50/s.)"""
 BUSY_SECONDS = 0.25
 """After so long without a sleep, producers need not ring for us."""
 BEHIND_SECONDS = 0.05
@@ -112,7 +113,7 @@ class ClaimLoop:
             if nothing_held:
                 idleness.saw_nothing(self, moves)
             await self._nap()
-        elif self._naps < len(NAPS):
+        elif self._naps < len(NAPS) and not self._doorbell.asked:
             await self._nap()
         else:
             await self._sleep()

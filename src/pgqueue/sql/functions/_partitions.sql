@@ -61,7 +61,7 @@ begin
 
         execute format(
             'delete from @extschema@.archive_%1$s_default where ctid = any (array('
-            'select ctid from @extschema@.archive_%1$s_default where finished_at <= $1 limit 20000))',
+            'select ctid from @extschema@.archive_%1$s_default where finished_at <= $1 limit 20000 for update skip locked))',
             v_class
         ) using v_now - v_kept;
         for v_old in

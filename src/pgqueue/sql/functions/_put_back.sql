@@ -17,6 +17,7 @@ declare
     v_expired boolean := outcome = 'expired';
     v_job @extschema@.job;
     v_ended record;
+    v_holder bigint;
     v_ready text[];
 begin
     for v_ended in
@@ -34,11 +35,23 @@ begin
         );
     end loop;
 
-    perform @extschema@._take_key_back(j.id, v_now, v_expired) from (
-        select j.id from @extschema@.job j
+    -- A key of scope 'start' went free when the job started; a job that waits again takes it back. Where another
+    -- job holds it by now, that one stands for both, and ours is archived as skipped.
+    for v_job in
+        select j.* from @extschema@.job j
         where j.id = any (_put_back.ids) and j.dedupe_until = 'start' and j.dedupe_hash is null
         order by j.id
-    ) j;
+    loop
+        v_holder := @extschema@._take_key_back(v_job.id, @extschema@._dedupe_hash(v_job.kind, v_job.dedupe_key));
+        if v_holder is not null then
+            delete from @extschema@.job j where j.id = v_job.id;
+            v_job.token := case when v_expired then null else v_job.token end;
+            perform @extschema@._archive(v_job, 'skipped', v_now, @extschema@._history(
+                v_job.history, v_job.attempt, v_job.claimed_at, v_now, v_job.worker, 'superseded',
+                jsonb_build_object('message', 'job ' || v_holder || ' holds the dedupe key and runs in its stead')
+            ));
+        end if;
+    end loop;
 
     with back as (
         select j.id, c.error, case
@@ -82,39 +95,27 @@ begin
 end
 $$;
 
--- A key of scope 'start' went free when the job started; a job that waits again takes it back. Where another
--- job holds it by now, that one stands for both, and ours is archived as skipped. Where a transaction is still
--- open that may take it, ours goes on without: nobody's open transaction may hold up the reaper.
-create or replace function @extschema@._take_key_back(id bigint, moment timestamptz, expired boolean) returns void
+-- Takes the key for the job, or returns who holds it. Where a transaction is still open that may take it, the job
+-- goes on without: nobody's open transaction may hold up the reaper, nor may the two deadlock.
+create or replace function @extschema@._take_key_back(id bigint, hash bytea) returns bigint
 language plpgsql volatile
 @settings@
 set lock_timeout = '10ms'
 as $$
 #variable_conflict use_column
 declare
-    v_job @extschema@.job;
-    v_hash bytea;
     v_holder bigint;
 begin
-    select j.* into v_job from @extschema@.job j where j.id = _take_key_back.id;
-    v_hash := @extschema@._dedupe_hash(v_job.kind, v_job.dedupe_key);
-    select j.id into v_holder from @extschema@.job j where j.dedupe_hash = v_hash;
+    select j.id into v_holder from @extschema@.job j where j.dedupe_hash = hash;
     if not found then
         begin
-            update @extschema@.job j set dedupe_hash = v_hash where j.id = v_job.id;
+            update @extschema@.job j set dedupe_hash = hash where j.id = _take_key_back.id;
         exception
             when unique_violation then
-                select j.id into v_holder from @extschema@.job j where j.dedupe_hash = v_hash;
+                select j.id into v_holder from @extschema@.job j where j.dedupe_hash = hash;
             when lock_not_available then null;
         end;
     end if;
-    if v_holder is not null then
-        delete from @extschema@.job j where j.id = v_job.id;
-        v_job.token := case when expired then null else v_job.token end;
-        perform @extschema@._archive(v_job, 'skipped', moment, @extschema@._history(
-            v_job.history, v_job.attempt, v_job.claimed_at, moment, v_job.worker, 'superseded',
-            jsonb_build_object('message', 'job ' || v_holder || ' holds the dedupe key and runs in its stead')
-        ));
-    end if;
+    return v_holder;
 end
 $$;
