@@ -305,3 +305,30 @@ def test_replaced_attempt_is_told_as_lost(run: Any) -> None:
         assert bench.sent == []
 
     run(body)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_job_that_is_claimed_again_before_its_ending_is_heard_of_was_not_lost(
+    run: Any, *, heard: bool
+) -> None:
+    """It was put back, by us. Where the answer got lost nobody knows; each is told once."""
+
+    async def body(bench: Bench) -> None:
+        jobs = bench.claim(2)
+
+        async def claim_meanwhile(statement: Any) -> Any:
+            lost = await bench._try_run(statement)
+            for job in bench.leases.hold(bench.client.claim(limit=2), 0.0):
+                bench.settler.lose(job)
+            if not heard:
+                raise psycopg.errors.InternalError_
+            return lost
+
+        bench.link.try_run = claim_meanwhile  # type: ignore[method-assign]
+        await bench.settle([Ending(job, Outcome.RELEASED) for job in jobs])
+        assert [event.job.id for event in bench.events] == [job.id for job in jobs]
+        expected = "released" if heard else "lost"
+        assert [str(event.outcome) for event in bench.events] == [expected] * 2
+        assert len(bench.leases) == 2
+
+    run(body)

@@ -147,6 +147,31 @@ def test_maintenance_that_fails_delays_the_end_only(
     del database
 
 
+def test_jobs_that_others_made_ready_after_the_last_look_are_run(
+    client: Client, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own maintenance then finds nothing left to do."""
+    look, maintain = Idleness.saw_nothing, Upkeep.round
+    idle: list[bool] = []
+    jobs: list[int] = []
+
+    def saw_nothing(self: Idleness, loop: object, moves: int) -> None:
+        look(self, loop, moves)
+        idle.append(self.reached.is_set())
+
+    async def too_late(self: Upkeep) -> bool:
+        if any(idle) and not jobs:
+            jobs.append(client.enqueue("a").id)
+            return False
+        return await maintain(self)
+
+    monkeypatch.setattr(Idleness, "saw_nothing", saw_nothing)
+    monkeypatch.setattr(Upkeep, "round", too_late)
+    handlers.register("a")(lambda _: None)
+    drain(client, handlers)
+    assert [state(client, job) for job in jobs] == ["succeeded"]
+
+
 def test_idleness_needs_every_loop_to_look_after_the_last_move() -> None:
     """One that looked before a job came or went has to look again."""
 

@@ -198,15 +198,23 @@ class Engine:
             task.result()
 
     async def _idle(self, idleness: Idleness) -> None:
-        """Waits until there is nothing to do, not even for the maintenance."""
+        """Waits until there is nothing to do: not for the maintenance, and not after it either.
+
+        What a round finds done may have been done by another one after the last look for jobs.
+        """
+        upkept_at: int | None = None
         while True:
             await idleness.reached.wait()
+            if idleness.still() and self._leases.moves == upkept_at:
+                return
+            moves = self._leases.moves
             try:
-                if not await self._upkeep.round() and idleness.still():
-                    return
+                idle = not await self._upkeep.round() and self._leases.moves == moves
             except (psycopg.Error, SchemaError):
+                idle = False
                 await asyncio.sleep(LAST_SECONDS)  # the upkeep's own task says what is wrong
             idleness.reset()
+            upkept_at = self._leases.moves if idle else None
 
     # What the heartbeat finds: jobs that are not ours any more, and jobs to cancel
 

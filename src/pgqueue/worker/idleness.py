@@ -28,8 +28,9 @@ class Idleness:
             self.reached.set()
 
     def reset(self) -> None:
-        """Makes all loops look again."""
+        """Makes all loops look again; looks that are under way do not count."""
         self._seen.clear()
+        self._leases.moves += 1
         self.reached.clear()
 
     def still(self) -> bool:

@@ -27,7 +27,7 @@ class Leases:
         self._stopping: dict[int, tuple[int, Outcome]] = {}
         self._acked: dict[int, int] = {}
         self.moves = 0
-        """Grows whenever a job comes or goes."""
+        """Grows whenever a job comes or goes, and when an earlier look is not to count."""
 
     def __len__(self) -> int:
         return len(self._held)

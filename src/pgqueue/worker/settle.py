@@ -90,6 +90,7 @@ class Settler:
         self._tell = tell
         self._endings: deque[Ending] = deque()
         self._put_off = 0
+        self._underway: list[Ending] = []
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._woken_from_thread = False
@@ -124,8 +125,13 @@ class Settler:
         self._wake.set()
 
     def lose(self, job: Job[Any]) -> None:
-        """Ends an attempt that another one has replaced already; there is nothing to send."""
-        self._conclude([Ending(job, Outcome.LOST)], set())
+        """Ends an attempt that another one has replaced already; there is nothing to send.
+
+        Unless its ending is on its way: a job that is put back without delay may be claimed again
+        before we hear that it was put back.
+        """
+        if all(ending.job is not job for ending in self._underway):
+            self._conclude([Ending(job, Outcome.LOST)], set())
 
     async def run(self) -> None:
         """Sends endings until `close`, and then what is left."""
@@ -136,11 +142,16 @@ class Settler:
                 continue
             if len(self._endings) < ENOUGH and not self._closing:
                 await asyncio.sleep(GATHER)
-            for outcome, endings in self._next().items():
-                if outcome is None:
-                    await self._settle_acked(endings)
-                else:
-                    await self._settle(outcome, endings)
+            found = self._next()
+            self._underway = [ending for endings in found.values() for ending in endings]
+            try:
+                for outcome, endings in found.items():
+                    if outcome is None:
+                        await self._settle_acked(endings)
+                    else:
+                        await self._settle(outcome, endings)
+            finally:
+                self._underway = []
 
     def close(self) -> None:
         """Lets `run` end once everything is sent."""
@@ -179,9 +190,8 @@ class Settler:
             self._conclude(endings, set(lost))
 
     async def _send(self, outcome: Outcome, endings: list[Ending]) -> list[int]:
-        return await self._link.run(
-            impatient(report.statement(self._statements, outcome, endings), LOCK_SECONDS)
-        )
+        statement = report.statement(self._statements, outcome, endings)
+        return await self._link.run(impatient(statement, LOCK_SECONDS))
 
     async def _settle_acked(self, endings: list[Ending]) -> None:
         """Ends jobs that handlers acked themselves: done if their transactions were committed."""
@@ -215,6 +225,9 @@ class Settler:
 
     def _keep(self, ending: Ending, error: Exception) -> None:
         """Sees to an ending that cannot be sent as it is."""
+        if not self._leases.holds(ending.job):  # see `lose`
+            self._conclude([ending], {ending.job.id})
+            return
         ending.tries += 1
         if ending.tries > MOST_TRIES and not isinstance(error, PATIENT):
             logger.error(
