@@ -137,9 +137,11 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
             self.connect().close()  # a wrong DSN shows at once; a pool would try for long
         with self._lock:
             if self._pool is None:
-                self._pool = psycopg_pool.ConnectionPool(
-                    self.dsn, configure=self._configure, open=True, **self._pool_settings()
+                made = psycopg_pool.ConnectionPool(
+                    self.dsn, configure=self._configure, open=False, **self._pool_settings()
                 )
+                made.open(wait=True, timeout=GET_TIMEOUT)
+                self._pool = made
             pool: psycopg_pool.ConnectionPool[Any] = self._pool
             return pool
 
@@ -195,6 +197,25 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
             conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
 
 
+class _AsyncPool(psycopg_pool.AsyncConnectionPool[Any]):
+    """A pool whose workers end when they are cancelled.
+
+    asyncio.run() cancels every task at its end, and waits for them. The workers of psycopg_pool
+    (3.3) pass over a cancellation that meets them while they connect, so it would wait for ever.
+    """
+
+    @classmethod
+    async def worker(cls, q: asyncio.Queue[Any]) -> None:
+        """See psycopg_pool."""
+        work = asyncio.get_running_loop().create_task(super().worker(q))  # type: ignore[arg-type]
+        try:
+            await asyncio.wait([work])
+        finally:
+            while not work.done():
+                work.cancel()
+                await asyncio.wait([work], timeout=0.1)
+
+
 class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
     """For asyncio."""
 
@@ -236,13 +257,13 @@ class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
             await (await self.connect()).close()
         async with self._lock:
             if self._pool is None:
-                made = psycopg_pool.AsyncConnectionPool(
+                made = _AsyncPool(
                     self.dsn,
                     configure=self._configure_pooled,
                     open=False,
                     **self._pool_settings(),
                 )
-                await made.open()
+                await made.open(wait=True, timeout=GET_TIMEOUT)
                 self._pool = made
             pool: psycopg_pool.AsyncConnectionPool[Any] = self._pool
             return pool

@@ -118,3 +118,38 @@ def test_exhausted_pool_is_told(
     if asyncio.iscoroutine(back):
         asyncio.run_coroutine_threadsafe(back, client.loop).result(20)  # type: ignore[attr-defined]
     client.enqueue("a")
+
+
+def test_one_operation_after_the_other_needs_one_connection(
+    make_client: Callable[..., Client], pgqueue_dsn: str
+) -> None:
+    """The first one waits for the pool's first connection, and does not ask for another."""
+    client = make_client(make_conninfo(pgqueue_dsn, application_name="frugal"))
+    for _ in range(5):
+        client.enqueue("a")
+    with psycopg.connect(pgqueue_dsn) as conn:
+        sessions = "select count(*) from pg_stat_activity where application_name = 'frugal'"
+        assert conn.execute(sessions).fetchone() == (1,)
+
+
+def test_event_loop_may_end_while_the_pool_grows(
+    pgqueue_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio.run() waits for the tasks that it cancels, and so for one that will not end."""
+
+    async def main() -> None:
+        await client.enqueue("a")
+        connecting = asyncio.Event()
+
+        async def never_connects(*_: Any, **__: Any) -> Any:
+            connecting.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(psycopg.AsyncConnection, "connect", never_connects)
+        async with client.driver.pooled():
+            _second = asyncio.create_task(client.enqueue("a"))
+            await connecting.wait()
+
+    client = pgqueue.AsyncClient(pgqueue_dsn)
+    asyncio.run(main())
+    client.driver.abandon()
