@@ -80,11 +80,15 @@ def test_conn_of_another_kind_is_refused(client: Client, pgqueue_dsn: str, flavo
     """The message names what was given and what is wanted."""
     wanted = "Connection" if flavour == "sync" else "AsyncConnection"
     other = sqlite3.connect(":memory:")
-    for wrong in (7, other, sqlalchemy.create_engine("sqlite://").connect()):
+    elsewhere = sqlalchemy.create_engine("sqlite://")
+    third = elsewhere.connect()
+    for wrong in (7, other, third):
         with pytest.raises(pgqueue.ConfigurationError, match=rf"\(version 3\) {wanted},"):
             client.enqueue("a", conn=wrong)
         with pytest.raises(pgqueue.ConfigurationError):
             client.enqueue_many([("a", {})], conn=wrong)
+    third.close()
+    elsewhere.dispose()
     other.close()
     if flavour == "async":
         with psycopg.connect(pgqueue_dsn) as conn, pytest.raises(pgqueue.ConfigurationError):
