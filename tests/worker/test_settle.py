@@ -266,6 +266,32 @@ def test_endings_come_from_any_thread(run: Any) -> None:
     kept[0].add_from_thread([])
 
 
+def test_endings_outlive_a_cancellation(run: Any) -> None:
+    """Another run sends what was under way, and what was stored by then is told once."""
+
+    async def body(bench: Bench) -> None:
+        jobs = bench.claim(4)
+        sending = asyncio.Event()
+
+        async def answer_is_lost(statement: Any) -> Any:
+            await bench._try_run(statement)
+            sending.set()
+            await asyncio.Event().wait()
+
+        bench.link.try_run = answer_is_lost  # type: ignore[method-assign]
+        bench.settler.add(succeeded(jobs))
+        running = asyncio.ensure_future(bench.settler.run())
+        await asyncio.wait_for(sending.wait(), 10)
+        running.cancel()
+        await asyncio.wait([running])
+        bench.link.try_run = bench.try_run  # type: ignore[method-assign]
+        await bench.settle([])
+        assert [str(event.outcome) for event in bench.events] == ["succeeded"] * 4
+        assert len(bench.leases) == 0
+
+    run(body)
+
+
 def test_acked_endings_are_found_among_those_whose_transactions_are_open(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

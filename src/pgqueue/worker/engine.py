@@ -243,9 +243,6 @@ class Engine:
         self._shutdown.begin()
         await self._shutdown.end_claims(self._claims, claiming)
         drained = await self._shutdown.end_handlers(self._pools, self._settler)
-        if settling.done():
-            # An app that ends may cancel every task there is: what was released is reported still.
-            settling = self._loop.create_task(self._settler.run())
         reported = await self._shutdown.end_settler(self._settler, settling, self._report_link)
         self._heartbeat.stop()
         return drained and reported

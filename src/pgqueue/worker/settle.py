@@ -150,6 +150,10 @@ class Settler:
                         await self._settle_acked(endings)
                     else:
                         await self._settle(outcome, endings)
+            except BaseException:
+                # For another run; what went through is not held any more, and passed over there.
+                self._endings.extend(self._underway)
+                raise
             finally:
                 self._underway = []
 

@@ -29,6 +29,8 @@ that were cancelled may clean up."""
 LEAST_SECONDS = 0.1
 """For each step after draining, however short the timeout is."""
 POLL_SECONDS = 0.005
+RESTARTS = 3
+"""Of the settler, where it was cancelled by somebody else, or failed."""
 
 
 class Shutdown:
@@ -87,6 +89,12 @@ class Shutdown:
         """Reports what is left to report; false if that cannot be done in time."""
         settler.close()
         reported = await self._until(task.done, 1.0, LEAST_SECONDS)
+        for _ in range(RESTARTS):
+            if not reported or not _failed(task):
+                break
+            # An app that ends may cancel every task there is: what was released is reported still.
+            task = asyncio.get_running_loop().create_task(settler.run())
+            reported = await self._until(task.done, 1.0, LEAST_SECONDS)
         if not reported:
             logger.warning(
                 "%d endings could not be reported in time; their jobs run again after their leases",
@@ -96,7 +104,7 @@ class Shutdown:
             task.cancel()
             await asyncio.wait([task], timeout=LEAST_SECONDS)
         await link.close()
-        return reported and not task.cancelled() and task.exception() is None
+        return reported and not _failed(task)
 
     def _busy(self, pools: Sequence[Pool]) -> bool:
         """Whether a handler runs whose attempt is not over (those timed out in threads are)."""
@@ -124,3 +132,7 @@ class Shutdown:
 
 def _done(tasks: Iterable[asyncio.Task[None]]) -> bool:
     return all(task.done() for task in tasks)
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.cancelled() or task.exception() is not None
