@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from array import array
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
 from pgqueue import bulk, migrate, models
-from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span, job_text
+from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span
 from pgqueue.client import WAIT_FIRST, WAIT_MOST
 from pgqueue.drivers import AsyncDriver
 from pgqueue.errors import WaitTimeout
@@ -20,7 +19,6 @@ from pgqueue.floors import Floors
 from pgqueue.migrate import SchemaState
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
-    Row,
     Statement,
     Statements,
     raise_lost,
@@ -148,29 +146,9 @@ class AsyncClient:
         conn: Any = None,  # noqa: ANN401
     ) -> models.EnqueueManyResult:
         """See `Client.enqueue_many`."""
-        ids = array("q")
-        duplicates = 0
+        storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
         async with self.driver.transaction(conn) as own:
-            for batch in bulk.batches(jobs, queue):
-                rows = await self._store(batch, own)
-                ids.extend(row[0] for row in rows)
-                duplicates += sum(row[1] for row in rows)
-        return models.EnqueueManyResult(ids, duplicates)
-
-    async def _store(
-        self, batch: Sequence[models.NewJob], conn: psycopg.AsyncConnection[Any]
-    ) -> Sequence[Row]:
-        """Stores a batch, and gives for each job its id and whether it was a duplicate."""
-        if bulk.can_copy(batch):
-            now, default_attempts, cap = await self._run(self.statements.limits(), conn)
-            payloads = bulk.payload_texts(batch, cap)
-            if payloads is not None:
-                places = await self._run(self.statements.reserve(len(batch)), conn)
-                text = bulk.copy_text(batch, payloads, places, now, default_attempts)
-                await self.driver.copy(self.statements.copy_jobs(), text, conn)
-                await self._run(self.statements.enqueued(bulk.lanes(batch)), conn)
-                return [(job_id, False) for job_id, _ in places]
-        return await self._run(self.statements.enqueue_many(map(job_text, batch)), conn)
+            return await self.driver.follow(storing.steps(), own)
 
     # Claim, and end what was claimed
 

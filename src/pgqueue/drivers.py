@@ -21,11 +21,12 @@ from pgqueue.connections import (
     unwrap,
 )
 from pgqueue.pools import SHOW_ISOLATION, AsyncConnections, Connections
+from pgqueue.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from pgqueue.statements import Statement
+    from pgqueue.statements import Steps
 
 T = TypeVar("T")
 
@@ -88,11 +89,22 @@ class Driver(Connections):
             cursor.format = Format.BINARY
             return statement.read(cursor.execute(statement.sql, statement.params).fetchall())
 
-    @staticmethod
-    def copy(command: str, text: str, connection: psycopg.Connection[Any]) -> None:
-        """Sends `text` to a COPY FROM STDIN."""
-        with psycopg.Cursor(connection) as cursor, cursor.copy(command.encode()) as copy:
-            copy.write(text)
+    def follow(self, steps: Steps[T], connection: psycopg.Connection[Any]) -> T:
+        """Takes the steps of an operation on that very connection."""
+        answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if isinstance(step, Statement):
+                answer = self.execute(step, connection)
+                continue
+            answer = None
+            with psycopg.Cursor(connection) as cursor, cursor.copy(step.sql.encode()) as copy:
+                for piece in step.pieces:
+                    copy.write(piece)
 
     @contextmanager
     def _isolated(self, own: psycopg.Connection[Any]) -> Iterator[None]:
@@ -166,11 +178,25 @@ class AsyncDriver(AsyncConnections):
             await cursor.execute(statement.sql, statement.params)
             return statement.read(await cursor.fetchall())
 
-    @staticmethod
-    async def copy(command: str, text: str, connection: psycopg.AsyncConnection[Any]) -> None:
-        """See `Driver.copy`."""
-        async with psycopg.AsyncCursor(connection) as cursor, cursor.copy(command.encode()) as copy:
-            await copy.write(text)
+    async def follow(self, steps: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
+        """See `Driver.follow`."""
+        answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if isinstance(step, Statement):
+                answer = await self.execute(step, connection)
+                continue
+            answer = None
+            async with (
+                psycopg.AsyncCursor(connection) as cursor,
+                cursor.copy(step.sql.encode()) as copy,
+            ):
+                for piece in step.pieces:
+                    await copy.write(piece)
 
     @asynccontextmanager
     async def _isolated(self, own: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -59,6 +60,22 @@ class Statement(Generic[T]):
     sql: str
     params: tuple[object, ...]
     read: Callable[[list[Row]], T]
+
+
+@attrs.frozen
+class Copy:
+    """A COPY FROM STDIN, and the pieces of its text.
+
+    Pieces are asked for one by one, while the server works off what it was sent.
+    """
+
+    sql: str
+    pieces: Iterator[str]
+
+
+Step = Statement[Any] | Copy
+Steps = Generator[Step, Any, T]
+"""An operation of several steps: it is sent what each statement gave, and returns its result."""
 
 
 def _one(rows: list[Row]) -> Any:  # noqa: ANN401
@@ -189,12 +206,13 @@ class Statements:
         )
         return Statement(sql, (count,), list)
 
-    def copy_jobs(self) -> str:
-        """The COPY that takes the rows of `bulk`."""
-        return (
+    def copy_jobs(self, pieces: Iterator[str]) -> Copy:
+        """Stores rows as `bulk` writes them."""
+        sql = (
             f"copy {self.quoted}.job (id, position, run_at, enqueued_at, queue, kind, priority, "
             "payload, max_attempts, backoff, tags, metadata, ref) from stdin"
         )
+        return Copy(sql, pieces)
 
     def enqueued(self, lanes: Sequence[tuple[str, int]]) -> Statement[None]:
         """What a COPY owes afterwards: new lanes are marked, sleepers rung."""

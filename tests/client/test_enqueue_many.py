@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta, timezone
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 import pgqueue
 from pgqueue import Client, NewJob
@@ -151,6 +153,32 @@ def test_stream_is_held_one_batch_at_a_time(client: Client) -> None:
     added = client.enqueue_many(jobs())
     assert len(added.ids) == 100_000
     assert most <= 2 * BATCH
+
+
+def test_stream_may_change_its_way_at_any_batch(client: Client) -> None:
+    """COPY, the function, and COPY again; one id for each job, in order."""
+    sizes = [BATCH] * 3 + [1] + [BATCH] * 9 + [COPIED]
+    jobs = [NewJob("a", n) for n in range(sum(sizes))]
+    jobs[3 * BATCH] = NewJob("a", 3 * BATCH, dedupe_key="k")
+    jobs[12 * BATCH] = NewJob("a", ["x" * 2_000] * 100)
+    added = client.enqueue_many(iter(jobs))
+    claimed = {job.id: job.payload for job in client.claim(limit=len(jobs) + 1)}
+    assert [claimed[job_id] for job_id in added.ids] == [job.payload for job in jobs]
+
+
+def test_slow_stream_is_no_long_statement(
+    make_client: Callable[..., Client], pgqueue_dsn: str
+) -> None:
+    """While the jobs are waited for, no COPY stays open for long: there may be a timeout."""
+    client = make_client(make_conninfo(pgqueue_dsn, options="-c statement_timeout=400ms"))
+
+    def jobs() -> Iterator[tuple[str, int]]:
+        for n in range(6 * BATCH):
+            if n % BATCH == 0:
+                time.sleep(0.15)
+            yield "a", n
+
+    assert client.enqueue_many(jobs()).enqueued == 6 * BATCH
 
 
 def test_100_mb_are_refused_before_they_are_sent(client: Client) -> None:
@@ -299,6 +327,20 @@ def test_failed_bulk_leaves_the_callers_transaction_usable(
         with pytest.raises(pgqueue.DuplicateJob):
             client.enqueue_many([NewJob("k", dedupe_key="k", on_conflict="raise")], conn=conn)
     assert [job.kind for job in client.list()] == ["kept", "k"]
+
+
+def test_jobs_may_come_from_the_same_connection(
+    client: Client, flavour: str, connect: Callable[..., psycopg.Connection[Any]]
+) -> None:
+    """Row by row: no COPY may be open while the next is fetched."""
+    if flavour == "async":
+        pytest.skip("an async cursor is no iterable")
+    conn = connect()
+    with conn.cursor("stream") as rows:
+        rows.execute(f"select n from generate_series(1, {3 * BATCH}) n")
+        added = client.enqueue_many((("a", n) for (n,) in rows), conn=conn)
+    conn.commit()
+    assert added.enqueued == client.stats()[0].ready == 3 * BATCH
 
 
 def test_bulk_without_a_transaction_is_one_of_its_own(

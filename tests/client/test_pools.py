@@ -147,9 +147,10 @@ def test_event_loop_may_end_while_the_pool_grows(
 
         monkeypatch.setattr(psycopg.AsyncConnection, "connect", never_connects)
         async with client.driver.pooled():
-            _second = asyncio.create_task(client.enqueue("a"))
+            tasks.append(asyncio.create_task(client.enqueue("a")))
             await connecting.wait()
 
     client = pgqueue.AsyncClient(pgqueue_dsn)
+    tasks: list[Any] = []
     asyncio.run(main())
     client.driver.abandon()
