@@ -170,15 +170,15 @@ def test_slow_stream_is_no_long_statement(
     make_client: Callable[..., Client], pgqueue_dsn: str
 ) -> None:
     """While the jobs are waited for, no COPY stays open for long: there may be a timeout."""
-    client = make_client(make_conninfo(pgqueue_dsn, options="-c statement_timeout=400ms"))
+    client = make_client(make_conninfo(pgqueue_dsn, options="-c statement_timeout=1200ms"))
 
     def jobs() -> Iterator[tuple[str, int]]:
-        for n in range(6 * BATCH):
+        for n in range(8 * BATCH):
             if n % BATCH == 0:
-                time.sleep(0.15)
+                time.sleep(0.3)
             yield "a", n
 
-    assert client.enqueue_many(jobs()).enqueued == 6 * BATCH
+    assert client.enqueue_many(jobs()).enqueued == 8 * BATCH
 
 
 def test_100_mb_are_refused_before_they_are_sent(client: Client) -> None:

@@ -65,7 +65,7 @@ def test_ended_sessions_are_replaced(client: Client, sql: Callable[..., Any]) ->
 
 
 def test_who_waits_for_a_lost_connection_gets_another(
-    make_client: Callable[..., Client], sql: Callable[..., Any]
+    make_client: Callable[..., Client], flavour: str, sql: Callable[..., Any]
 ) -> None:
     """Only the operation that was under way on it fails."""
     client = make_client(pool_size=1)
@@ -82,7 +82,9 @@ def test_who_waits_for_a_lost_connection_gets_another(
     threads[0].start()
     until(lambda: sql(COUNT_OTHERS + " and wait_event = 'PgSleep'") == [(1,)])
     threads[1].start()
-    until(lambda: client.driver._pool.get_stats()["requests_waiting"] == 1)
+    spares: Any = client.driver._spares
+    waiting = spares._free._cond._waiters if flavour == "sync" else spares._waiting
+    until(lambda: len(waiting) == 1)
     sql(KILL_OTHERS)
     for thread in threads:
         thread.join()
@@ -99,13 +101,13 @@ def test_connection_with_news_that_works_is_kept(
         "$$ begin execute 'listen news'; return null; end $$")  # fmt: skip
     sql("create trigger hear after insert on pgqueue.job execute function public.hear()")
     client.enqueue("a")
-    pool: Any = client.driver._pool
-    (idle,) = pool._pool
+    spares: Any = client.driver._spares
+    ((idle, _),) = spares._kept._idle
     sql("notify news")
     until(lambda: has_news(idle.fileno()))
     client.enqueue("a")
-    assert client.driver._pool is pool
-    assert list(pool._pool) == [idle]
+    ((kept, _),) = spares._kept._idle
+    assert kept is idle
 
 
 def test_session_that_ends_in_the_middle_is_told(client: Client, sql: Callable[..., Any]) -> None:

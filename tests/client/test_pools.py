@@ -1,9 +1,14 @@
-"""A pool of the caller's."""
+"""A pool of the caller's, and the connections that a client keeps itself."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -13,7 +18,37 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 import pgqueue
-from pgqueue import Client, DatabaseUnavailable
+from pgqueue import Client, DatabaseUnavailable, spares
+
+from .conftest import Blocking
+
+FORGOTTEN = """
+import sys, pgqueue
+client = pgqueue.Client(sys.argv[1])
+client.enqueue("a")
+"""
+FORGOTTEN_ASYNC = """
+import asyncio, sys, pgqueue
+client = pgqueue.AsyncClient(sys.argv[1])
+async def main():
+    await asyncio.gather(*(client.enqueue("a") for _ in range(4)))
+asyncio.run(main())
+"""
+
+
+def held(client: Client) -> AbstractContextManager[Any]:
+    """One of the client's connections, for as long as it is entered."""
+    connection: Any = client.driver.connection()
+    loop = getattr(client, "loop", None)
+    return connection if loop is None else Blocking(connection, loop)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what the server does in its own time."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_sync_client_refuses_an_async_pool_and_the_other_way_round(
@@ -120,37 +155,125 @@ def test_exhausted_pool_is_told(
     client.enqueue("a")
 
 
+# Its own
+
+SESSIONS = "select pid from pg_stat_activity where application_name = %s"
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_pool_size_that_is_none(make_client: Callable[..., Client], size: int) -> None:
+    """It is refused at once."""
+    with pytest.raises(pgqueue.ConfigurationError, match="pool_size"):
+        make_client(pool_size=size)
+
+
 def test_one_operation_after_the_other_needs_one_connection(
-    make_client: Callable[..., Client], pgqueue_dsn: str
+    make_client: Callable[..., Client], pgqueue_dsn: str, sql: Callable[..., Any]
 ) -> None:
-    """The first one waits for the pool's first connection, and does not ask for another."""
+    """The second one uses what the first one left."""
     client = make_client(make_conninfo(pgqueue_dsn, application_name="frugal"))
+    client.enqueue("a")
+    first = sql(SESSIONS, "frugal")
     for _ in range(5):
         client.enqueue("a")
-    with psycopg.connect(pgqueue_dsn) as conn:
-        sessions = "select count(*) from pg_stat_activity where application_name = 'frugal'"
-        assert conn.execute(sessions).fetchone() == (1,)
+    assert len(first) == 1
+    assert sql(SESSIONS, "frugal") == first
 
 
-def test_event_loop_may_end_while_the_pool_grows(
-    pgqueue_dsn: str, monkeypatch: pytest.MonkeyPatch
+def test_connection_that_was_silent_for_long_is_replaced(
+    make_client: Callable[..., Client],
+    pgqueue_dsn: str,
+    sql: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """asyncio.run() waits for the tasks that it cancels, and so for one that will not end."""
+    """Somebody in between may have forgotten it."""
+    client = make_client(make_conninfo(pgqueue_dsn, application_name="silent"))
+    client.enqueue("a")
+    first = sql(SESSIONS, "silent")
+    monkeypatch.setattr(spares, "MOST_IDLE", -1.0)
+    client.enqueue("a")
+    until(lambda: len(sql(SESSIONS, "silent")) == 1)
+    assert sql(SESSIONS, "silent") != first
+
+
+def test_who_finds_all_connections_in_use_is_told(
+    make_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while; and once one is given back, it serves again."""
+    monkeypatch.setattr(spares, "GET_TIMEOUT", 0.05)
+    client = make_client(pool_size=1)
+    with held(client), pytest.raises(DatabaseUnavailable, match="greater pool_size"):
+        client.enqueue("a")
+    client.enqueue("a")
+
+
+def test_connection_in_use_is_closed_when_it_is_given_back(
+    make_client: Callable[..., Client], pgqueue_dsn: str, sql: Callable[..., Any]
+) -> None:
+    """If the client was closed meanwhile."""
+    client = make_client(make_conninfo(pgqueue_dsn, application_name="late"))
+    with held(client):
+        client.close()
+        assert len(sql(SESSIONS, "late")) == 1
+    until(lambda: sql(SESSIONS, "late") == [])
+
+
+def test_open_transaction_is_rolled_back(make_client: Callable[..., Client]) -> None:
+    """Whoever has the connection next finds it clean."""
+    client = make_client(pool_size=1)
+    with pytest.raises(ZeroDivisionError), held(client) as conn:
+        conn.execute("begin")
+        client.enqueue("undone", conn=conn)
+        raise ZeroDivisionError
+    with held(client) as conn:
+        conn.execute("begin")
+        client.enqueue("kept", conn=conn)
+    assert [job.kind for job in client.list()] == ["kept"]
+
+
+@pytest.mark.parametrize("script", [FORGOTTEN, FORGOTTEN_ASYNC], ids=["sync", "async"])
+def test_client_that_nobody_closes_is_no_trouble(script: str, pgqueue_dsn: str) -> None:
+    """At the end of the program its connections are closed, without a word."""
+    command = [sys.executable, "-W", "error", "-c", script, pgqueue_dsn]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_event_loop_may_end_while_connections_are_made(pgqueue_dsn: str) -> None:
+    """asyncio.run() waits for all that it cancels; so nothing may pass over a cancellation."""
+    client = pgqueue.AsyncClient(pgqueue_dsn, pool_size=2)
 
     async def main() -> None:
-        await client.enqueue("a")
-        connecting = asyncio.Event()
+        tasks.extend(asyncio.create_task(client.enqueue("a")) for _ in range(4))
+        await asyncio.sleep(0)
 
-        async def never_connects(*_: Any, **__: Any) -> Any:
-            connecting.set()
-            await asyncio.Event().wait()
+    for _ in range(5):
+        tasks: list[Any] = []
+        asyncio.run(main())
+        assert all(task.cancelled() for task in tasks)
 
-        monkeypatch.setattr(psycopg.AsyncConnection, "connect", never_connects)
-        async with client.driver.pooled():
-            tasks.append(asyncio.create_task(client.enqueue("a")))
-            await connecting.wait()
+    async def use() -> None:
+        await asyncio.gather(*(client.enqueue("b") for _ in range(4)))
+        await client.close()
 
-    client = pgqueue.AsyncClient(pgqueue_dsn)
-    tasks: list[Any] = []
+    asyncio.run(use())
+
+
+def test_cancelled_tasks_lose_no_place(pgqueue_dsn: str) -> None:
+    """Whenever it comes: while they wait for a connection, make it, use it, or give it back."""
+    chance = random.Random(7)  # noqa: S311 - no secret
+
+    async def main() -> None:
+        async with pgqueue.AsyncClient(pgqueue_dsn, pool_size=3) as client:
+            for _ in range(60):
+                tasks = [asyncio.create_task(client.enqueue("a")) for _ in range(8)]
+                for task in tasks:
+                    await asyncio.sleep(chance.choice((0, 0, 0.0005, 0.002)))
+                    chance.choice(tasks).cancel()
+                    del task
+                await asyncio.wait(tasks)
+            kept: Any = client.driver._spares
+            assert (kept._free, list(kept._waiting)) == (3, [])
+            await asyncio.gather(*(client.enqueue("b") for _ in range(6)))
+
     asyncio.run(main())
-    client.driver.abandon()
