@@ -7,7 +7,9 @@ sends it with each claim.
 
 A floor is a hint. Jobs may turn up below it: committed late, released, or undone with a
 transaction. Hence the floor trails the claims by a second, at most 2,000 positions; and now and
-then a claim starts from the very bottom, at an interval in proportion to what that costs.
+then a claim starts from the very bottom, at an interval in proportion to what that costs. Where it
+finds jobs below the floor there may be more of them (a big transaction that was committed late, a
+sequence that a failover set back), so the lane's floor starts anew from there.
 """
 
 from __future__ import annotations
@@ -99,6 +101,9 @@ class Floors:
         for job in jobs:
             key = (claiming.scope, job.queue, job.priority)
             lane = self._lanes.get(key)
+            if lane is not None and claiming.rescan and job.position < (lane.floor or 0):
+                self._lanes.pop(key, None)
+                lane = None
             if lane is None:
                 lane = self._lanes.setdefault(key, _Lane())
             if job.position > lane.highest:

@@ -145,3 +145,20 @@ def test_job_put_back_below_the_floor_is_found(client: Client) -> None:
     assert client.claim() == []
     seconds += RESCAN_SECONDS
     assert client.claim()[0].id == jobs[0].id
+
+
+def test_batch_that_is_committed_late_is_drained_without_pauses(
+    client: Client, connect: Callable[..., psycopg.Connection[Any]]
+) -> None:
+    """The claim from the bottom that finds a part of it leads the next ones to the rest."""
+    seconds = 1000.0
+    client._floors.clock = lambda: seconds
+    late = connect()
+    client.enqueue_many([("late", n) for n in range(100)], conn=late)
+    client.enqueue_many([("a", n) for n in range(5000)])
+    client.ack(client.claim(limit=5000))
+    late.commit()
+    assert client.claim(limit=10) == []
+    seconds += RESCAN_SECONDS
+    drained = [len(client.claim(limit=10)) for _ in range(11)]
+    assert drained == [10] * 10 + [0]

@@ -147,6 +147,22 @@ def test_failed_rescan_is_made_up_for() -> None:
     assert claim(floors).rescan
 
 
+def test_lane_starts_anew_where_a_rescan_found_jobs_below_its_floor() -> None:
+    """There may be more of them than one claim brings; one that is above its floor keeps it."""
+    clock = Clock()
+    floors = Floors(clock)
+    claim(floors)
+    claim(floors, 100_000)
+    clock.now += RESCAN_SECONDS
+    assert claim(floors, 99_000).rescan
+    assert sent(claim(floors)) == 100_000 - TRAIL_POSITIONS
+    clock.now += RESCAN_SECONDS
+    assert claim(floors, 30_000, 30_001).rescan
+    assert sent(claim(floors, 30_002)) == 30_001 - TRAIL_POSITIONS
+    claim(floors, 100_001)
+    assert sent(claim(floors)) == 100_001 - TRAIL_POSITIONS
+
+
 def test_each_set_of_kinds_has_floors_of_its_own() -> None:
     """A job that one claim passed over because of its kind is not below another's floor."""
     floors = Floors(Clock())
