@@ -64,6 +64,19 @@ def test_claim_without_bounds_is_refused(db: Db, options: dict[str, Any]) -> Non
     assert caught.value.sqlstate == "PQ002"
 
 
+@pytest.mark.parametrize("lease", ["8000 years", "infinity"])
+def test_lease_that_ends_after_the_year_9998_is_refused(db: Db, lease: str) -> None:
+    """Its time could not be read in every language, and the claim would stand all the same."""
+    db.fill(2)
+    held = db.claim()[0]
+    for function, args in (("claim", (["default"], 1)), ("extend", ([held.id], [held.token]))):
+        with pytest.raises(psycopg.Error) as caught:
+            db.call(function, *args, lease=lease)
+        # Before Postgres 17 there is no interval of infinity.
+        assert caught.value.sqlstate in ("PQ002", "22007")
+    assert len(db.claim(lease=timedelta(days=365 * 7000))) == 1
+
+
 def test_only_the_kinds_that_are_asked_for(db: Db) -> None:
     """Others stay for those who know them."""
     ids = [db.enqueue(kind) for kind in ("a", "b", "c")]

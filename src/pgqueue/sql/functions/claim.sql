@@ -39,6 +39,10 @@ begin
     if lease <= interval '0' or lease is null then
         raise exception 'lease % is not positive', lease using errcode = 'PQ002';
     end if;
+    -- Not every language has a later time: the claim would be committed, and its rows unreadable.
+    if v_lease_until >= '9999-01-01 00:00Z' then
+        raise exception 'lease % does not end before the year 9999', lease using errcode = 'PQ002';
+    end if;
     if count < 0 or count is null then
         raise exception 'count is %; use zero or more', count using errcode = 'PQ002';
     end if;

@@ -13,6 +13,10 @@ begin
     if lease <= interval '0' or lease is null then
         raise exception 'lease % is not positive', lease using errcode = 'PQ002';
     end if;
+    -- As in claim().
+    if v_lease_until >= '9999-01-01 00:00Z' then
+        raise exception 'lease % does not end before the year 9999', lease using errcode = 'PQ002';
+    end if;
     -- In the order of ids, as in _finish().
     return query
     update @extschema@.job j set lease_until = v_lease_until
