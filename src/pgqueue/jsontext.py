@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pgqueue.errors import InvalidJob, PayloadError, PayloadTooLarge
@@ -53,9 +54,44 @@ def dumps(value: object, what: str = "payload") -> str:
     return text
 
 
-def loads(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever it is
-    """The value of JSON text."""
-    return json.loads(text)
+def loads(text: str) -> Any:  # noqa: ANN401 - JSON is whatever it is
+    """The value of JSON text, of any that Postgres stores."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _loads_any(text)
+
+
+_whole = json.JSONDecoder(parse_int=lambda digits: int(Decimal(digits))).raw_decode
+
+
+def _loads_any(text: str) -> Any:  # noqa: ANN401
+    """The value of JSON text that Python's own reader refuses.
+
+    That is, numbers of more than 4,300 digits, and nesting of more than a thousand levels.
+    """
+    outermost: list[Any] = []
+    open_: list[tuple[Any, list[str]]] = [(outermost, [])]
+    place = 0
+    while place < len(text):
+        char = text[place]
+        if char in " ,:]}":
+            place += 1
+            if char in "]}":
+                open_.pop()
+            continue
+        inner: Any = [] if char == "[" else {}
+        value, place = (inner, place + 1) if char in "[{" else _whole(text, place)
+        container, key = open_[-1]
+        if isinstance(container, list):
+            container.append(value)
+        elif key:
+            container[key.pop()] = value
+        else:
+            key.append(value)
+        if value is inner:
+            open_.append((inner, []))
+    return outermost[0]
 
 
 def checked_text(value: str, what: str) -> str:

@@ -51,6 +51,7 @@ _SUMMARY = (
     "id, state, queue, kind, priority, attempt, max_attempts, run_at, enqueued_at, claimed_at, "
     "lease_until, finished_at, worker, cancel_requested, dedupe_key, tags, metadata, ref"
 )
+_SUMMARY_COLUMNS = _SUMMARY.replace("metadata", "metadata::text")
 
 
 @attrs.frozen
@@ -98,8 +99,16 @@ def _in_claim_order(job: models.Job[Any]) -> tuple[int, int]:
     return (job.priority, job.position)
 
 
+def _json(text: str | None) -> Any:  # noqa: ANN401 - JSON is whatever it is
+    return None if text is None else jsontext.loads(text)
+
+
 def _claimed(control: JobControl | None, rows: list[Row]) -> list[models.Job[Any]]:
-    jobs = [models.Job(*(*row, control)) for row in rows]
+    # JSON comes as text. One value that a driver's reader refuses would cost all jobs of the claim.
+    jobs = [
+        models.Job(*(*row[:4], _json(row[4]), *row[5:15], _json(row[15]), row[16], control))
+        for row in rows
+    ]
     if len(jobs) > 1:
         jobs.sort(key=_in_claim_order)
     return jobs
@@ -109,6 +118,7 @@ def _summary(row: Row) -> models.JobSummary:
     names = _SUMMARY.split(", ")
     fields = dict(zip(names, row, strict=False))
     fields["state"] = models.JobState(fields["state"])
+    fields["metadata"] = _json(fields["metadata"])
     return models.JobSummary(**fields)
 
 
@@ -137,8 +147,8 @@ def _detail(job_id: int, rows: list[Row]) -> models.JobDetail:
     *summary, payload, result, history = rows[0]
     return models.JobDetail(
         **attrs.asdict(_summary(tuple(summary)), recurse=False),
-        payload=payload,
-        result=result,
+        payload=_json(payload),
+        result=_json(result),
         history=tuple(_attempt(entry) for entry in history or ()),
     )
 
@@ -160,8 +170,9 @@ class Statements:
         self._enqueue = f"select id, duplicate from {s}.enqueue({given})"
         self._enqueue_many = f"select id, duplicate from {s}.enqueue_many(%s::jsonb)"
         self._claim = (
-            "select id, token, queue, kind, payload, priority, attempt, max_attempts, run_at, "
-            'enqueued_at, claimed_at, lease_until, "position", dedupe_key, tags, metadata, ref '
+            "select id, token, queue, kind, payload::text, priority, attempt, max_attempts, "
+            'run_at, enqueued_at, claimed_at, lease_until, "position", dedupe_key, tags, '
+            "metadata::text, ref "
             f"from {s}.claim(%s::text[], %s, %s::interval, %s::text[], %s, %s::bigint[])"
         )
         pair = "%s::bigint[], %s::bigint[]"
@@ -378,7 +389,8 @@ class Statements:
     def get(self, job_id: int) -> Statement[models.JobDetail]:
         """All that is stored of a job."""
         sql = (
-            f"select {_SUMMARY}, payload, result, history from {self.quoted}.all_jobs where id = %s"
+            f"select {_SUMMARY_COLUMNS}, payload::text, result::text, history "
+            f"from {self.quoted}.all_jobs where id = %s"
         )
         return Statement(sql, (checked_id(job_id),), partial(_detail, job_id))
 
@@ -415,7 +427,10 @@ class Statements:
         }
         given = {text: value for text, value in filters.items() if value is not None}
         where = f"where {' and '.join(given)} " if given else ""
-        sql = f"select {_SUMMARY} from {self.quoted}.all_jobs {where}order by id desc limit %s"
+        sql = (
+            f"select {_SUMMARY_COLUMNS} from {self.quoted}.all_jobs {where}"
+            "order by id desc limit %s"
+        )
         return Statement(sql, (*given.values(), checked_limit(limit)), _summaries)
 
     def stats(self) -> Statement[builtins.list[models.QueueStats]]:

@@ -162,3 +162,20 @@ def test_batch_that_is_committed_late_is_drained_without_pauses(
     seconds += RESCAN_SECONDS
     drained = [len(client.claim(limit=10)) for _ in range(11)]
     assert drained == [10] * 10 + [0]
+
+
+@pytest.mark.parametrize("hard", ["1e5000", "[" * 3000 + "]" * 3000])
+def test_json_that_python_cannot_read_spoils_no_claim(
+    client: Client, sql: Callable[..., Any], hard: str
+) -> None:
+    """Enqueued in SQL, it comes with the others, and is shown like them."""
+    client.enqueue("a")
+    query = "select id from pgqueue.enqueue('hard', %s::jsonb, metadata => %s::jsonb)"
+    ((job_id,),) = sql(query, f'{{"x": {hard}}}', f'{{"y": {hard}}}')
+    easy, job = client.claim(limit=2)
+    assert (easy.payload, job.id) == ({}, job_id)
+    detail = client.get(job_id)
+    for value in (job.payload["x"], job.metadata["y"], detail.payload["x"], detail.metadata["y"]):  # type: ignore[index]
+        assert (value == 10**5000) if hard == "1e5000" else isinstance(value[0][0], list)
+    assert len(client.list()) == 2
+    client.ack([easy, job])

@@ -50,6 +50,21 @@ def test_json_comes_back_as_it_was(value: object) -> None:
     assert text == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+@given(values)
+def test_json_that_pythons_reader_refuses_is_read_alike(value: object) -> None:
+    """Any value, as Postgres writes it, beside one that needs the other way."""
+    text = json.dumps({"other": value, "last": 1}, ensure_ascii=False)[:-1] + "0" * 5000 + "}"
+    assert jsontext.loads(text) == {"other": value, "last": 10**5000}
+
+
+def test_deep_json_is_read() -> None:
+    """Postgres stores more levels than Python's reader takes, from 1,000 on."""
+    value = jsontext.loads('[{"a": ' * 5000 + "1" + "}]" * 5000)
+    for _ in range(5000):
+        ((value,),) = (inner.values() for inner in value)
+    assert value == 1
+
+
 @given(any_values)
 def test_anything_is_json_or_a_payload_error(value: object) -> None:
     """There is no other exception, and never text with what Postgres refuses."""
