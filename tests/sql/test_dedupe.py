@@ -84,6 +84,45 @@ def test_replace_leaves_a_running_job_alone(db: Db) -> None:
     assert db.job(job.id).payload == {}
 
 
+def _wait_until_blocked(watch: Db, blocked: Db) -> None:
+    for _ in range(1000):
+        if watch.one("select cardinality(pg_blocking_pids(%s))", blocked.conn.info.backend_pid):
+            return
+        sleep(0.01)
+    pytest.fail("it waits for nobody")
+
+
+@pytest.mark.parametrize("how", ["enqueue_many", "retry"])
+def test_keys_are_taken_in_one_order(connect: Callable[..., Db], how: str) -> None:
+    """Also where a holder ends in the middle of it, and by jobs that come back from the archive."""
+    db, other, third, watch = (connect(deadlock_timeout="10ms") for _ in range(4))
+    low, middle, high = (
+        {"kind": "k", "dedupe_key": row.key}
+        for row in db.rows(
+            "select key from unnest('{a,b,c}'::text[]) key order by pgqueue._dedupe_hash('k', key)"
+        )
+    )
+    ids = [row[1] for row in db.enqueue_many(middle, high, low)]
+    jobs = {job.id: job for job in db.claim(3)}
+    db.end("ack", *(jobs[i] for i in (ids if how == "retry" else ids[:2])))
+    third.conn.execute("begin")
+    third.enqueue_many(high)
+    with ThreadPoolExecutor(2) as pool:
+        call = {
+            "enqueue_many": lambda: db.enqueue_many(low, middle, high),
+            "retry": lambda: db.call("retry", ids),
+        }[how]
+        one = pool.submit(call)
+        _wait_until_blocked(watch, db)
+        if how == "enqueue_many":
+            watch.end("ack", jobs[ids[2]])
+        two = pool.submit(other.enqueue_many, low, middle)
+        _wait_until_blocked(watch, other)
+        third.conn.execute("rollback")
+        assert len(one.result(10)) == 3
+        assert len(two.result(10)) == 2
+
+
 @pytest.mark.parametrize("how", ["fail", "snooze", "release", "expire"])
 @pytest.mark.parametrize("holder", ["waits", "runs", "ended", None])
 def test_waiting_job_takes_its_key_back(db: Db, how: str, holder: str | None) -> None:

@@ -12,93 +12,92 @@ declare
     v_count integer;
     v_ids bigint[];
     v_positions bigint[];
-    v_stored bigint[];
+    v_held boolean[];
     v_setting @extschema@.setting;
+    v_new record;
+    v_job @extschema@.job;
+    v_holder bigint;
     v_queues text[];
     v_priorities smallint[];
-    v_hashes bytea[];
 begin
     select s.* into v_setting from @extschema@.setting s where s.only_row;
     perform @extschema@._check_jobs(jobs, v_setting.max_payload_bytes);
     v_count := jsonb_array_length(jobs);
     v_ids := array(select nextval('@extschema@.job_id_seq') from generate_series(1, v_count));
     v_positions := array(select nextval('@extschema@.position_seq') from generate_series(1, v_count));
+    v_held := array_fill(false, array[v_count]);
 
-    with incoming as (
-        select v_ids[n.ordinality] as id, v_positions[n.ordinality] as position, n.kind, n.payload,
-            coalesce(n.queue, 'default') as queue, coalesce(n.priority, 5::smallint) as priority,
-            n.max_attempts, n.backoff, n.dedupe_key, n.dedupe_until, n.tags, n.metadata, n.ref,
-            @extschema@._dedupe_hash(n.kind, n.dedupe_key) as hash,
-            coalesce(n.run_at, v_now + n.delay * interval '1 second', v_now) as run_at
-        from rows from (jsonb_to_recordset(jobs) as (
-            kind text, payload jsonb, queue text, priority smallint, run_at timestamptz, delay float8,
-            max_attempts integer, backoff jsonb, dedupe_key text, dedupe_until text, tags text[],
-            metadata jsonb, ref text
-        )) with ordinality n
-    ), stored as (
-        insert into @extschema@.job (
-            id, position, run_at, enqueued_at, queue, kind, priority, payload, max_attempts, backoff,
-            dedupe_key, dedupe_until, dedupe_hash, tags, metadata, ref
-        )
-        select i.id, case when i.run_at <= v_now then i.position end, i.run_at, v_now,
-            i.queue, i.kind, i.priority, coalesce(i.payload, '{}'), coalesce(i.max_attempts, v_setting.max_attempts),
-            i.backoff, i.dedupe_key, case when i.dedupe_key is not null then coalesce(i.dedupe_until, 'finish') end,
-            i.hash, i.tags, i.metadata, i.ref
-        from incoming i
-        -- In one order for all, since each waits for others that are about to take the same keys.
-        order by i.hash, i.id
-        on conflict (dedupe_hash) where dedupe_hash is not null do nothing
-        returning id, queue, priority, position
-    ), lanes as (
-        select distinct queue, priority from stored where position is not null
+    insert into @extschema@.job (
+        id, position, run_at, enqueued_at, queue, kind, priority, payload, max_attempts, backoff, tags, metadata, ref
     )
-    select (select array_agg(id) from stored), array_agg(queue), array_agg(priority)
-    into v_stored, v_queues, v_priorities
-    from lanes;
+    select v_ids[n.place], case when n.run_at <= v_now then v_positions[n.place] end, n.run_at, v_now, n.queue, n.kind,
+        n.priority, n.payload, coalesce(n.max_attempts, v_setting.max_attempts), n.backoff, n.tags, n.metadata, n.ref
+    from @extschema@._incoming(jobs, v_now) n
+    where n.dedupe_key is null;
 
+    -- Those with keys go one by one, in one order for all: each waits for others that are about to take the same key.
+    -- To take the free keys in one statement, and then to come back to those that were held, broke that order where a
+    -- holder ended in between: of four producers' batches of the same keys a quarter ended in deadlocks.
+    for v_new in
+        select n.*, @extschema@._dedupe_hash(n.kind, n.dedupe_key) as hash
+        from @extschema@._incoming(jobs, v_now) n
+        where n.dedupe_key is not null
+        order by hash, n.place
+    loop
+        v_job.id := v_ids[v_new.place];
+        v_job.position := case when v_new.run_at <= v_now then v_positions[v_new.place] end;
+        v_job.run_at := v_new.run_at;
+        v_job.enqueued_at := v_now;
+        v_job.attempt := 0;
+        v_job.max_attempts := coalesce(v_new.max_attempts, v_setting.max_attempts);
+        v_job.priority := v_new.priority;
+        v_job.cancel_requested := false;
+        v_job.queue := v_new.queue;
+        v_job.kind := v_new.kind;
+        v_job.payload := v_new.payload;
+        v_job.backoff := v_new.backoff;
+        v_job.dedupe_until := v_new.dedupe_until;
+        v_job.dedupe_key := v_new.dedupe_key;
+        v_job.dedupe_hash := v_new.hash;
+        v_job.tags := v_new.tags;
+        v_job.metadata := v_new.metadata;
+        v_job.ref := v_new.ref;
+        v_holder := @extschema@._enqueue_once(v_job, v_new.on_conflict);
+        if v_holder is not null then
+            v_ids[v_new.place] := v_holder;
+            v_held[v_new.place] := true;
+        end if;
+    end loop;
+
+    select array_agg(l.queue), array_agg(l.priority) into v_queues, v_priorities
+    from (
+        select distinct n.queue, n.priority from @extschema@._incoming(jobs, v_now) n where n.run_at <= v_now
+    ) l;
     if v_queues is not null then
         perform @extschema@._enqueued(v_queues, v_priorities);
     end if;
-    if coalesce(cardinality(v_stored), 0) = v_count then
-        return query select n.place, n.id, false from unnest(v_ids) with ordinality n (id, place);
-        return;
-    end if;
-    -- Those whose key is held go through enqueue(), in the same order.
-    return query
-    with held as materialized (
-        select n.place, n.id, jobs -> (n.place - 1)::integer as job
-        from unnest(v_ids) with ordinality n (id, place)
-        where n.id not in (select unnest(v_stored))
-        order by @extschema@._dedupe_hash(jobs -> (n.place - 1)::integer ->> 'kind', jobs -> (n.place - 1)::integer ->> 'dedupe_key'), n.id
-    )
-    select n.place, coalesce(c.id, n.id), coalesce(c.duplicate, false)
-    from unnest(v_ids) with ordinality n (id, place)
-    left join (
-        select h.place, e.id, e.duplicate from held h cross join lateral @extschema@._enqueue_object(h.job) e
-    ) c on c.place = n.place
-    order by n.place;
+    return query select n.place, n.id, n.held from unnest(v_ids, v_held) with ordinality n (id, held, place);
 end
 $$;
 
--- One object of enqueue_many() through enqueue(): the way of those whose key is held.
-create or replace function @extschema@._enqueue_object(job jsonb, out id bigint, out duplicate boolean)
-returns record
-language plpgsql volatile
-@settings@
-as $$
-#variable_conflict use_column
-begin
-    select e.id, e.duplicate into id, duplicate
-    from jsonb_to_record(job) as n (
-        kind text, payload jsonb, queue text, priority integer, run_at timestamptz, delay float8,
-        max_attempts integer, backoff jsonb, dedupe_key text, dedupe_until text, on_conflict text,
-        tags text[], metadata jsonb, ref text
-    ), lateral @extschema@.enqueue(
-        n.kind, n.payload, n.queue, n.priority, n.run_at, n.delay * interval '1 second', n.max_attempts,
-        n.backoff, n.dedupe_key, n.dedupe_until, n.on_conflict, n.tags, n.metadata, n.ref
-    ) e;
-end
-$$;
+-- The objects of enqueue_many() with their defaults, but for `max_attempts`.
+create or replace function @extschema@._incoming(jobs jsonb, moment timestamptz)
+returns table (
+    place bigint, kind text, payload jsonb, queue text, priority smallint, run_at timestamptz, max_attempts integer,
+    backoff jsonb, dedupe_key text, dedupe_until text, on_conflict text, tags text[], metadata jsonb, ref text
+)
+language sql stable
+begin atomic
+    select n.ordinality, n.kind, coalesce(n.payload, '{}'), coalesce(n.queue, 'default'),
+        coalesce(n.priority, 5::smallint), coalesce(n.run_at, moment + n.delay * interval '1 second', moment),
+        n.max_attempts, n.backoff, n.dedupe_key, coalesce(n.dedupe_until, 'finish'), n.on_conflict, n.tags,
+        n.metadata, n.ref
+    from rows from (jsonb_to_recordset(jobs) as (
+        kind text, payload jsonb, queue text, priority smallint, run_at timestamptz, delay float8,
+        max_attempts integer, backoff jsonb, dedupe_key text, dedupe_until text, on_conflict text, tags text[],
+        metadata jsonb, ref text
+    )) with ordinality n;
+end;
 
 create or replace function @extschema@._check_jobs(jobs jsonb, max_payload_bytes integer) returns void
 language plpgsql volatile

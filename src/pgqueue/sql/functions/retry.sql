@@ -21,10 +21,14 @@ begin
         return next v_job.id;
     end loop;
 
+    -- Keys are taken in the order in which enqueue_many() takes them, since each waits for others that take the same.
     for v_old in
-        delete from @extschema@.archive a where a.id = any (array(
-            select a.id from @extschema@.archive a where a.id = any (retry.ids) order by a.id for update
-        )) returning a.*
+        with gone as (
+            delete from @extschema@.archive a where a.id = any (array(
+                select a.id from @extschema@.archive a where a.id = any (retry.ids) order by a.id for update
+            )) returning a.*
+        )
+        select g.* from gone g order by @extschema@._dedupe_hash(g.kind, g.dedupe_key), g.id
     loop
         v_job := null;
         v_job.id := v_old.id;
