@@ -9,6 +9,8 @@ import pytest
 from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
+from pgqueue import migrate
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -122,6 +124,27 @@ def test_viewer_reads(db: Db, as_role: Callable[[str], None]) -> None:
     ):
         with pytest.raises(errors.InsufficientPrivilege):
             db.rows(statement)
+
+
+def test_access_is_enough_where_public_may_run_nothing(db: Db, role: str) -> None:
+    """As in databases whose default privileges were revoked."""
+    db.rows("alter default privileges revoke execute on functions from public")
+    db.conn.execute(migrate.script("Guarded"))
+    for access, query in (
+        ("producer", "select \"Guarded\".enqueue('k', dedupe_key => 'x')"),
+        ("viewer", 'select * from "Guarded".stats()'),
+        ("worker", 'select * from "Guarded".claim(), "Guarded".maintain()'),
+    ):
+        db.rows("""select "Guarded".grant_access(%s, %s)""", role, access)
+        db.conn.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+        assert len(db.rows(query)) == 1
+        with pytest.raises(errors.InsufficientPrivilege):
+            db.rows("""select "Guarded".grant_access('postgres', 'worker')""")
+        if access != "worker":
+            with pytest.raises(errors.InsufficientPrivilege):
+                db.rows("""select "Guarded"._partitions()""")
+        db.conn.execute("reset role")
+    db.rows("alter default privileges grant execute on functions to public")
 
 
 @pytest.mark.parametrize("access", [None, "admin", ""])

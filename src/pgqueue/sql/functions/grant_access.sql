@@ -37,6 +37,13 @@ begin
     foreach v_grant in array v_grants loop
         execute format('grant %s to %I', v_grant, grantee);
     end loop;
+    -- Everybody may run functions by default, but not where default privileges were revoked.
+    for v_grant in
+        select format('execute on function %s', p.oid::regprocedure) from pg_proc p
+        where p.pronamespace = '@extschema@'::regnamespace and not p.prosecdef and p.proname <> 'grant_access'
+    loop
+        execute format('grant %s to %I', v_grant, grantee);
+    end loop;
 end
 $$;
 revoke execute on function @extschema@.grant_access(name, text) from public;
