@@ -160,6 +160,29 @@ def test_huge_default_is_left_to_retention(db: Db) -> None:
         assert _in_default(db) == left
 
 
+def test_partition_that_somebody_detached_or_uses_holds_up_no_other(db: Db) -> None:
+    """Neither the one that cannot be made again, nor the one that cannot be dropped."""
+    first, second = (
+        row.part
+        for row in db.rows("select part::text from pgqueue._bounds('done') order by since limit 2")
+    )
+    db.conn.execute(f"alter table pgqueue.archive_done detach partition {second}")
+    db.conn.execute(f"create view pgqueue.mine as select id from {first}")
+    db.travel(days=1)
+    job_id = _finish(db)
+    assert _in_default(db) == 1
+    db.call("_partitions")
+    for part in ("done", "dead"):
+        assert (
+            db.one("select count(*) from pgqueue._bounds(%s) where until > pgqueue.clock()", part)
+            >= 3
+        )
+    db.travel(days=30)
+    db.call("_partitions")
+    assert db.state(job_id) is None
+    assert db.one("select count(*) from pgqueue._bounds('done') where until < pgqueue.clock()") == 1
+
+
 def test_two_at_once_do_not_disturb_each_other(connect: Callable[..., Db]) -> None:
     """The second leaves it to the first."""
     db, other = connect(), connect(statement_timeout="2s")

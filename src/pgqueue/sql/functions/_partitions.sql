@@ -54,8 +54,9 @@ begin
                     v_class, v_name, v_from, v_to
                 );
             exception
-                -- The default partition serves for this range: it holds too much of it, or is in use.
-                when check_violation or lock_not_available then null;
+                -- The default partition serves for this range: it holds too much of it, or is in use, or somebody
+                -- detached the range's own.
+                when check_violation or lock_not_available or duplicate_table then null;
             end;
         end loop;
 
@@ -71,6 +72,8 @@ begin
                 execute format('drop table %s', v_old);
             exception
                 when lock_not_available then exit;
+                -- It stays while somebody's view reads it, say.
+                when dependent_objects_still_exist then null;
             end;
         end loop;
     end loop;
