@@ -148,6 +148,19 @@ def test_ageing_takes_one_claim_in_sixteen(db: Db) -> None:
     assert 25 <= oldest <= 105
 
 
+def test_oldest_job_that_is_locked_for_long_starves_no_lane(connect: Callable[..., Db]) -> None:
+    """Claimed in a transaction that stays open, it is the oldest one that waits, as all others see it."""
+    db, slow = connect(), connect()
+    db.fill(4000, priority=0)
+    patient = db.enqueue(priority=9)
+    with slow.transaction():
+        slow.claim()
+        claimed = db.rows(
+            "select c.id from generate_series(1, 3000) n, pgqueue.claim('{default}', (n > 0)::int) c"
+        )
+        assert (patient,) in claimed
+
+
 # Pauses
 
 

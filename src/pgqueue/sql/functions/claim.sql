@@ -4,7 +4,8 @@
 --
 -- Lanes are visited in the order of `queues`, then by priority, 0 first, each from its oldest job on; one
 -- claim in sixteen, at random, visits the lane with the oldest job first instead, so that a saturated
--- priority 0 cannot starve 9. `kinds` limits the claim to what the caller can run; null is any.
+-- priority 0 cannot starve 9; a quarter of these visit the lanes in any order, since that oldest job may be locked, by
+-- a claim whose transaction stays open, say. `kinds` limits the claim to what the caller can run; null is any.
 --
 -- `floors` are the caller's own hints, ten per queue by priority: no job it wants stands below. Null is the
 -- database's hint, 0 the very bottom. The scan of dead index entries below the floor is what they save;
@@ -32,7 +33,9 @@ declare
     -- operating system's, because random() repeats itself where somebody calls setseed().
     v_token bigint := hashtextextended(gen_random_uuid()::text, 0) & 9007199254740991;
     v_lease_until timestamptz := @extschema@._after(v_now, lease);
-    v_oldest_first boolean := random() < 0.0625;
+    v_chance float8 := random();
+    v_oldest_first boolean := v_chance < 0.0625;
+    v_any_first boolean := v_chance < 0.015625;
     v_rows tid[];
     v_above_head boolean;
 begin
@@ -61,6 +64,7 @@ begin
             )
             group by l.queue, l.priority, q.place
             order by
+                case when v_any_first then random() end,
                 case when v_oldest_first then (
                     select min(j.position) from (
                         select j.position from @extschema@.job j
