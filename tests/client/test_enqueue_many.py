@@ -329,18 +329,17 @@ def test_failed_bulk_leaves_the_callers_transaction_usable(
     assert [job.kind for job in client.list()] == ["kept", "k"]
 
 
-def test_jobs_may_come_from_the_same_connection(
-    client: Client, flavour: str, connect: Callable[..., psycopg.Connection[Any]]
-) -> None:
+def test_jobs_may_come_from_the_same_connection(pgqueue_dsn: str) -> None:
     """Row by row: no COPY may be open while the next is fetched."""
-    if flavour == "async":
-        pytest.skip("an async cursor is no iterable")
-    conn = connect()
-    with conn.cursor("stream") as rows:
+    with (
+        Client(pgqueue_dsn) as client,
+        psycopg.connect(pgqueue_dsn) as conn,
+        conn.cursor("stream") as rows,
+    ):
         rows.execute(f"select n from generate_series(1, {3 * BATCH}) n")
         added = client.enqueue_many((("a", n) for (n,) in rows), conn=conn)
-    conn.commit()
-    assert added.enqueued == client.stats()[0].ready == 3 * BATCH
+        conn.commit()
+        assert added.enqueued == client.stats()[0].ready == 3 * BATCH
 
 
 def test_bulk_without_a_transaction_is_one_of_its_own(
