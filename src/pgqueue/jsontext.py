@@ -23,6 +23,7 @@ HIGHEST_CAP = 64 * 1024 * 1024
 """Bytes; no schema can be set to store more in one payload, so more is not even sent."""
 
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+_read = json.JSONDecoder().raw_decode  # json.loads, less the search for white space around it
 _escaped_nul = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -55,9 +56,9 @@ def dumps(value: object, what: str = "payload") -> str:
 
 
 def loads(text: str) -> Any:  # noqa: ANN401 - JSON is whatever it is
-    """The value of JSON text, of any that Postgres stores."""
+    """The value of JSON text as Postgres writes it, of any that it stores."""
     try:
-        return json.loads(text)
+        return _read(text)[0]
     except (ValueError, RecursionError):
         return _loads_any(text)
 

@@ -105,10 +105,19 @@ def _json(text: str | None) -> Any:  # noqa: ANN401 - JSON is whatever it is
 
 def _claimed(control: JobControl | None, rows: list[Row]) -> list[models.Job[Any]]:
     # JSON comes as text. One value that a driver's reader refuses would cost all jobs of the claim.
+    # Each column by its name: with *columns it takes a third longer.
+    loads, make = jsontext.loads, models.Job
     jobs = [
-        models.Job(*(*row[:4], _json(row[4]), *row[5:15], _json(row[15]), row[16], control))
-        for row in rows
-    ]
+        make(
+            job_id, token, queue, kind, loads(payload), priority, attempt, max_attempts, run_at,
+            enqueued_at, claimed_at, lease_until, position, dedupe_key, tags,
+            None if metadata is None else loads(metadata), ref, control,
+        )
+        for (
+            job_id, token, queue, kind, payload, priority, attempt, max_attempts, run_at,
+            enqueued_at, claimed_at, lease_until, position, dedupe_key, tags, metadata, ref,
+        ) in rows
+    ]  # fmt: skip
     if len(jobs) > 1:
         jobs.sort(key=_in_claim_order)
     return jobs

@@ -14,7 +14,7 @@ from pgqueue.worker import runner
 from pgqueue.worker.pool import Pool, TimedOut, Unit, stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pgqueue.handlers import Kind
     from pgqueue.models import Job
@@ -127,7 +127,8 @@ class AsyncPool(Pool):
                 continue
             unit = self._buffer.popleft()
             self.waiting -= len(unit)
-            self._tell_if_low()
+            if self._low is not None:
+                self._tell_if_low()
             unit = self._wanted(unit)
             if unit and not await self._run(task, unit):
                 return
@@ -159,7 +160,7 @@ class AsyncPool(Pool):
                 timer.cancel()
             self.busy -= 1
             del self._running[task]
-            cause = self._causes.pop(task, None)
+            cause = self._causes.pop(task, None) if self._causes else None
         if cause is not None and cause is not Outcome.CANCELLED:
             # What a handler returned after it was told to stop may be half of the work. (One whose
             # job was cancelled ends as it sees fit.)
@@ -191,6 +192,11 @@ class AsyncPool(Pool):
             return False
 
 
-def _is_cancelling(task: asyncio.Task[Any]) -> bool:
-    """Whether a cancellation of `task` is open, as far as this Python can tell (3.10 cannot)."""
-    return bool(getattr(task, "cancelling", int)())
+def _cannot_tell(_: asyncio.Task[Any]) -> int:
+    return 0
+
+
+# How many cancellations of a task are open, as far as this Python can tell (3.10 cannot).
+_is_cancelling: Callable[[asyncio.Task[Any]], int] = getattr(
+    asyncio.Task, "cancelling", _cannot_tell
+)

@@ -53,8 +53,10 @@ class Leases:
         """Takes `job` out, if it is in here."""
         if self.holds(job):
             del self._held[job.id]
-            self._stopping.pop(job.id, None)
-            self._acked.pop(job.id, None)
+            if self._stopping:
+                self._stopping.pop(job.id, None)
+            if self._acked:
+                self._acked.pop(job.id, None)
             self.moves += 1
 
     # Jobs that should stop

@@ -257,8 +257,9 @@ class Settler:
     def _conclude(self, endings: list[Ending], lost: set[int]) -> None:
         self.settled += len(endings)
         for ending in endings:
-            job = ending.job
-            outcome = self._final(ending, lost)
+            job, outcome = ending.job, ending.outcome
+            if lost or outcome is not Outcome.SUCCEEDED:
+                outcome = self._final(ending, lost)
             self._leases.drop(job)
             if outcome is not Outcome.SUCCEEDED:
                 _log(ending, outcome)
