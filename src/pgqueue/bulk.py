@@ -151,20 +151,25 @@ class Bulk:
 
 
 def payload_texts(batch: Sequence[NewJob], cap: int) -> list[str] | None:
-    """The payloads as JSON, or None if one might be over `cap` bytes as Postgres writes it."""
+    """The payloads as JSON; None if one, or its metadata, might be over `cap` bytes in Postgres."""
     texts = []
     for job in batch:
         text = jsontext.dumps(job.payload)
-        if len(text) * _SURE_FACTOR > cap and _most_bytes(text) > cap:
+        if not _fits(text, cap):
+            return None
+        if job.metadata is not None and not _fits(metadata_text(job) or "", cap):
             return None
         texts.append(text)
     return texts
 
 
-def _most_bytes(text: str) -> float:
+def _fits(text: str, cap: int) -> bool:
+    """Whether JSON is surely no longer than `cap` bytes as Postgres writes it."""
+    if len(text) * _SURE_FACTOR <= cap:
+        return True
     # Postgres puts a space after each comma and colon, and writes all digits of 1e-300.
     growth = _MOST_DIGITS if _EXPONENT.search(text) else 1.5
-    return len(text.encode()) * growth
+    return len(text.encode()) * growth <= cap
 
 
 def copy_text(

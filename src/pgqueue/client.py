@@ -166,7 +166,7 @@ class Client:
             on_conflict: if the key is held: "return" the holder; "replace" its payload, time and
                 options if it still waits (debounce); "raise" `DuplicateJob`.
             tags: words to filter by.
-            metadata: a JSON object that travels with the job.
+            metadata: a JSON object that travels with the job; no larger than a payload may be.
             ref: what in the application the job is about; see `cancel_ref`.
             conn: a connection of the caller's, to join its transaction.
 

@@ -221,6 +221,18 @@ def test_cap_is_the_same_for_every_way(
     assert len(client.list(limit=1000)) == (1 + 1 + COPIED if fits else 0)
 
 
+def test_metadata_has_the_same_cap(client: Client) -> None:
+    """It travels with each claim, as the payload does."""
+    large = {"x": "x" * 300_000}
+    with pytest.raises(pgqueue.PayloadTooLarge, match="metadata"):
+        client.enqueue("a", metadata=large)
+    for count in (1, COPIED):
+        with pytest.raises(pgqueue.PayloadTooLarge, match="metadata"):
+            client.enqueue_many([NewJob("a", metadata=large)] * count)
+        client.enqueue_many([NewJob("a", metadata={"x": "x" * 200_000})] * count)
+    assert len(client.list(limit=1000)) == 1 + COPIED
+
+
 # COPY against the function
 
 json_texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)

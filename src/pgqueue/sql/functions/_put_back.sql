@@ -113,7 +113,7 @@ begin
         exception
             when unique_violation then
                 select j.id into v_holder from @extschema@.job j where j.dedupe_hash = hash;
-            when lock_not_available then null;
+            when lock_not_available or deadlock_detected then null;
         end;
     end if;
     return v_holder;

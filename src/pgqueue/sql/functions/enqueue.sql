@@ -29,8 +29,15 @@ as $$
 #variable_conflict use_variable
 declare
     v_now timestamptz := @extschema@.clock();
-    v_job @extschema@.job;
+    v_run_at timestamptz := coalesce(run_at, @extschema@._after(v_now, delay), v_now);
+    v_ready boolean := v_run_at <= v_now;
+    v_queue text := coalesce(queue, 'default');
+    v_priority smallint := coalesce(priority, 5);
+    v_size integer := greatest(octet_length(payload::text), octet_length(metadata::text));
     v_limit integer;
+    v_max_attempts integer;
+    v_owes boolean;
+    v_job @extschema@.job;
 begin
     if delay < interval '0' then
         raise exception 'delay % is negative; use zero or more', delay using errcode = 'PQ002';
@@ -41,42 +48,55 @@ begin
     if on_conflict not in ('return', 'replace', 'raise') then
         raise exception 'on_conflict is %; use return, replace or raise', on_conflict using errcode = 'PQ002';
     end if;
-    select s.max_attempts, s.max_payload_bytes into v_job.max_attempts, v_limit
+    -- In one statement, and what is owed before the job is stored: usually that is nothing, and to find it out by
+    -- _enqueued() took a quarter of the time.
+    select s.max_attempts, s.max_payload_bytes, v_ready and (
+        not exists (select from @extschema@.lane l where l.queue = v_queue and l.priority = v_priority)
+        or exists (select from @extschema@.sleeper z where z.queue = v_queue and z.until > v_now)
+    ) into v_max_attempts, v_limit, v_owes
     from @extschema@.setting s where s.only_row;
-    if octet_length(payload::text) > v_limit then
-        raise exception 'payload of % bytes is over the limit of % bytes; store the data elsewhere and pass a reference',
-            octet_length(payload::text), v_limit using errcode = 'PQ003';
+    if v_size > v_limit then
+        raise exception '% of % bytes is over the limit of % bytes; store the data elsewhere and pass a reference',
+            case when octet_length(payload::text) = v_size then 'payload' else 'metadata' end, v_size, v_limit
+            using errcode = 'PQ003';
     end if;
 
-    v_job.id := nextval('@extschema@.job_id_seq');
-    v_job.enqueued_at := v_now;
-    v_job.run_at := coalesce(run_at, @extschema@._after(v_now, delay), v_now);
-    v_job.position := case when v_job.run_at <= v_now then nextval('@extschema@.position_seq') end;
-    v_job.queue := coalesce(queue, 'default');
-    v_job.kind := kind;
-    v_job.priority := coalesce(priority, 5);
-    v_job.payload := coalesce(payload, '{}');
-    v_job.attempt := 0;
-    v_job.max_attempts := coalesce(max_attempts, v_job.max_attempts);
-    v_job.backoff := backoff;
-    v_job.cancel_requested := false;
-    v_job.tags := tags;
-    v_job.metadata := metadata;
-    v_job.ref := ref;
-
+    duplicate := false;
     if dedupe_key is null then
-        insert into @extschema@.job select v_job.*;
+        insert into @extschema@.job as j (
+            position, run_at, enqueued_at, max_attempts, priority, queue, kind, payload, backoff, tags, metadata, ref
+        )
+        values (
+            case when v_ready then nextval('@extschema@.position_seq') end, v_run_at, v_now,
+            coalesce(max_attempts, v_max_attempts), v_priority, v_queue, kind, coalesce(payload, '{}'), backoff, tags,
+            metadata, ref
+        )
+        returning j.id into id;
     else
-        v_job.dedupe_key := dedupe_key;
+        v_job.id := nextval('@extschema@.job_id_seq');
+        v_job.position := case when v_ready then nextval('@extschema@.position_seq') end;
+        v_job.run_at := v_run_at;
+        v_job.enqueued_at := v_now;
+        v_job.attempt := 0;
+        v_job.max_attempts := coalesce(max_attempts, v_max_attempts);
+        v_job.priority := v_priority;
+        v_job.cancel_requested := false;
+        v_job.queue := v_queue;
+        v_job.kind := kind;
+        v_job.payload := coalesce(payload, '{}');
+        v_job.backoff := backoff;
         v_job.dedupe_until := coalesce(dedupe_until, 'finish');
+        v_job.dedupe_key := dedupe_key;
         v_job.dedupe_hash := @extschema@._dedupe_hash(kind, dedupe_key);
+        v_job.tags := tags;
+        v_job.metadata := metadata;
+        v_job.ref := ref;
         id := @extschema@._enqueue_once(v_job, on_conflict);
+        duplicate := id is not null;
+        id := coalesce(id, v_job.id);
     end if;
-    duplicate := id is not null;
-    id := coalesce(id, v_job.id);
-
-    if v_job.position is not null then
-        perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority]);
+    if v_owes then
+        perform @extschema@._enqueued(array[v_queue], array[v_priority]);
     end if;
 end
 $$;

@@ -116,6 +116,8 @@ begin
         when jsonb_typeof(n.job) <> 'object' then 'it is no object'
         when octet_length((n.job -> 'payload')::text) > max_payload_bytes
             then 'its payload is over the limit of ' || max_payload_bytes || ' bytes'
+        when octet_length((n.job -> 'metadata')::text) > max_payload_bytes
+            then 'its metadata is over the limit of ' || max_payload_bytes || ' bytes'
         when (n.job ->> 'delay')::float8 < 0 then 'its delay is negative'
         when n.job ->> 'delay' is not null and n.job ->> 'run_at' is not null then 'it has both run_at and delay'
         when n.job ->> 'on_conflict' not in ('return', 'replace', 'raise') then 'its on_conflict is not return, replace or raise'
@@ -124,7 +126,7 @@ begin
     limit 1;
     if found then
         raise exception 'job % of the batch cannot be stored: %; nothing was stored', v_bad.place, v_bad.problem
-            using errcode = case when v_bad.problem like '%payload%' then 'PQ003' else 'PQ002' end;
+            using errcode = case when v_bad.problem like '%over the limit%' then 'PQ003' else 'PQ002' end;
     end if;
 end
 $$;
