@@ -38,13 +38,17 @@ client = AsyncClient(sys.argv[1])
 async def both(kind):
     await asyncio.gather(*(client.enqueue(kind) for _ in range(2)))
 
+async def child_main():
+    await both("child")
+    await client.close()
+
 async def main():
     await client.enqueue("before")
     child = os.fork()
     if child == 0:
         # A forked process cannot go on with its parent's loop: it shares the parent's epoll.
         asyncio._set_running_loop(None)
-        asyncio.run(both("child"))
+        asyncio.run(child_main())
         os._exit(0)
     _, status = os.waitpid(child, 0)
     await client.enqueue("parent")
