@@ -109,6 +109,41 @@ def test_closed_pipe_ends_the_command_quietly(start: Start, pgqueue_client: Clie
     assert process.wait(timeout=20) == 141
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_stream_is_an_empty_one(
+    environment: dict[str, str], pgqueue_client: Client, closed: str
+) -> None:
+    """The command does its work all the same."""
+    script = f'exec "$0" -m pgqueue enqueue mail --json {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable],
+        env=environment, capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [job.kind for job in pgqueue_client.list()] == ["mail"]
+
+
+def test_closed_standard_input_has_no_payload(environment: dict[str, str]) -> None:
+    """As an empty one has none."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -m pgqueue enqueue mail - <&-', sys.executable],
+        env=environment, capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert (done.returncode, "is not JSON" in done.stderr) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["stats", "jobs --json"])
+def test_full_disk_is_one_line(start: Start, pgqueue_client: Client, command: str) -> None:
+    """And an exit code of its own; Python adds nothing at its end."""
+    pgqueue_client.enqueue("mail")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        process = start(*command.split(), stdout=full)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 74
+    assert err == "pgqueue: cannot write: No space left on device\n"
+
+
 def test_output_that_the_encoding_lacks_is_no_error(
     start: Start, environment: dict[str, str], pgqueue_client: Client
 ) -> None:

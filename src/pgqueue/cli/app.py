@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 import sys
+from pathlib import Path
 
 import click
 import psycopg
@@ -62,8 +64,20 @@ def app(ctx: click.Context) -> Exit | None:
     return help_instead(ctx)
 
 
+def _open_streams() -> None:
+    """Has something to read from and write to where the shell closed it, as `>&-` does.
+
+    Else the connection to the database could become the file that output is sent to.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, stream)
+
+
 def run() -> int:
     """Runs the command line of this process and returns its exit code."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # data may have what the encoding lacks

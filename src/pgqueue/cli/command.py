@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from pgqueue.cli import report
-from pgqueue.cli.exits import Exit
+from pgqueue.cli.exits import CannotWrite, Exit
 from pgqueue.cli.session import Session
 
 
@@ -100,13 +101,22 @@ class App(Group):
                 formatter.write_dl([(n, c.get_short_help_str(width)) for n, c in found], col_max=12)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Runs the command; where nobody reads its output any more, it ends without a word."""
+        """Runs the command; where nobody reads its output any more, it ends without a word.
+
+        Raises:
+            CannotWrite: the output cannot be written.
+        """
         try:
             code: object = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
             report.silence()
             raise click.exceptions.Exit(Exit.BROKEN_PIPE) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise
+            report.silence()
+            raise CannotWrite(f"cannot write: {error.strerror}") from error
         return code
 
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override] # noqa: ANN401

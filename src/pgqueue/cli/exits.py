@@ -34,13 +34,20 @@ class Exit(IntEnum):
     """The database refused for a reason of its own."""
     INTERNAL = 70
     """An error in pgqueue itself."""
+    OUTPUT = 74
+    """The output cannot be written: the disk is full, say."""
     INTERRUPTED = 130
     """Ended by Ctrl-C."""
     BROKEN_PIPE = 141
     """Whoever read the output has gone."""
 
 
+class CannotWrite(click.ClickException):
+    """The output cannot be written."""
+
+
 _BY_TYPE: tuple[tuple[type[BaseException], Exit], ...] = (
+    (CannotWrite, Exit.OUTPUT),
     (click.ClickException, Exit.USAGE),
     (errors.EmbeddedServerError, Exit.UNAVAILABLE),
     (errors.ConfigurationError, Exit.USAGE),

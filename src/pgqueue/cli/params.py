@@ -127,8 +127,8 @@ def read_text(source: str) -> str:
     Raises:
         click.UsageError: the file cannot be read, or is not text.
     """
-    name = source.removeprefix("@")
-    if source != "-" and name == source:
+    name = "standard input" if source == "-" else source.removeprefix("@")
+    if name == source:
         return source
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(name).read_bytes()
