@@ -132,6 +132,7 @@ def test_dsn_that_cannot_be_parsed_keeps_its_password(dsn: str, where: str) -> N
     done = invoke(*args, env=env)
     assert done.code == Exit.USAGE
     assert f"the DSN in {name} cannot be parsed" in done.err
+    assert "or as 'host=localhost dbname=app'; see" in done.err
     debugged = CliRunner().invoke(app, args, env={**env, "PGQUEUE_DEBUG": "1"})
     assert "Traceback" in debugged.stderr
     assert "hush" not in done.err + debugged.stderr

@@ -54,7 +54,7 @@ class Session:
                 source = ENVIRONMENT if self.dsn is None else "--dsn"
                 raise click.UsageError(
                     f"the DSN in {source} cannot be parsed; write it as "
-                    "postgresql://user@host:5432/database, or as host=... dbname=..."
+                    "postgresql://user@host:5432/database, or as 'host=localhost dbname=app'"
                 ) from None
         return self.resolved_dsn
 
