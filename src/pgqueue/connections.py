@@ -179,6 +179,16 @@ def _unstorable(error: psycopg.Error, _: str) -> Exception:
 
 _invalid = _with_advice(errors.InvalidJob, "; nothing was written")
 
+
+def _check_violated(error: psycopg.Error, schema: str) -> Exception:
+    if "job_run_at_check" in _text(error):
+        return errors.InvalidJob(
+            "run_at is out of range; pass a time, or a delay that ends, between 1900 and the end "
+            "of 9998. Nothing was written"
+        )
+    return _invalid(error, schema)
+
+
 _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
     "PQ001": _with_advice(
         errors.DuplicateJob, "; wait for it, or use on_conflict='return' or 'replace'"
@@ -199,7 +209,7 @@ _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
     "22008": _invalid,  # a time out of range
     "22015": _invalid,  # an interval out of range
     "23502": _invalid,  # null
-    "23514": _invalid,  # a check of the table; the detail would repeat the whole row
+    "23514": _check_violated,  # of the table; the detail would repeat the whole row
 }
 
 

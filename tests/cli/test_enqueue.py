@@ -121,6 +121,8 @@ def test_no_lines_are_no_jobs(run: Run) -> None:
         (("mail", "--priority", "high"), "not a valid integer"),
         (("mail", "--delay", "5"), "is no duration"),
         (("mail", "--run-at", "2030-01-01"), "no offset"),
+        (("mail", "--run-at", "0001-01-01T00:00Z"), "run_at is out of range; pass"),
+        (("mail", "--delay", "3000000d"), "run_at is out of range; pass"),
         (("mail", "--delay", "5m", "--run-at", "2030-01-01T00:00Z"), "pass one"),
         (("mail", "--max-attempts", "0"), "max_attempts is 0"),
         (("mail", "--retry", "often"), "is no backoff"),
