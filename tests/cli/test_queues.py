@@ -73,6 +73,19 @@ def test_pause_ends_by_itself(run: Run, pgqueue_client: Client) -> None:
     assert run("stats", "--json").lines[0]["paused_until"] == "2040-01-01T00:00:00+00:00"
 
 
+@pytest.mark.parametrize(
+    "until,why", [("2020-01-01T00:00:00Z", "is past"), ("9999999d", "after the year 9999")]
+)
+def test_pause_must_end_in_the_future(
+    run: Run, pgqueue_client: Client, until: str, why: str
+) -> None:
+    """One that is over already would pause nothing, and say that it had."""
+    pgqueue_client.enqueue("mail")
+    done = run("pause", "default", "--until", until)
+    assert (done.code, why in done.err) == (2, True)
+    assert [stats.paused_until for stats in pgqueue_client.stats()] == [None]
+
+
 @pytest.mark.parametrize("command", ["pause", "resume", "purge"])
 def test_queue_has_to_be_a_name(run: Run, command: str) -> None:
     """An impossible name is refused."""

@@ -68,8 +68,21 @@ class Session:
         return now
 
     def moment(self, when: datetime | timedelta | None) -> datetime | None:
-        """`when`; a span is counted from now on."""
-        return self.clock() + when if isinstance(when, timedelta) else when
+        """`when`; a span is counted from now on.
+
+        Raises:
+            click.UsageError: it is over already, or later than a datetime can say.
+        """
+        if when is None:
+            return None
+        now = self.clock()
+        try:
+            moment = now + when if isinstance(when, timedelta) else when
+        except OverflowError:
+            raise click.UsageError("this ends after the year 9999") from None
+        if moment <= now:
+            raise click.UsageError(f"{moment.isoformat()} is past; name a time to come")
+        return moment
 
     def close(self) -> None:
         """Closes the connections."""
