@@ -8,12 +8,14 @@ import logging
 import subprocess
 import sys
 
+import click
 import psycopg
 import pytest
 from click.testing import CliRunner
 
 from pgqueue import Client, DatabaseUnavailable
 from pgqueue.bench import command
+from pgqueue.cli import queues
 from pgqueue.cli.app import app
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.report import masked
@@ -199,6 +201,24 @@ def test_ctrl_c_is_exit_130_without_a_word(run: Run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Client, "stats", stats)
     done = run("stats")
+    assert (done.code, done.err.strip()) == (Exit.INTERRUPTED, "")
+
+
+def test_ctrl_c_at_a_question_is_exit_130(
+    run: Run, pgqueue_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As anywhere else: it is no answer."""
+
+    def interrupted(*_: object, **__: object) -> bool:
+        try:
+            raise KeyboardInterrupt  # noqa: TRY301 - and this as Python does
+        except KeyboardInterrupt:
+            raise click.Abort from None  # as click does
+
+    pgqueue_client.enqueue("mail")
+    monkeypatch.setattr(click, "confirm", interrupted)
+    monkeypatch.setattr(queues, "_has_terminal", lambda: True)
+    done = run("purge", "default")
     assert (done.code, done.err.strip()) == (Exit.INTERRUPTED, "")
 
 

@@ -214,6 +214,8 @@ def test_purge_asks_on_a_terminal(
     code, shown = on_terminal("purge", "default", typed="\n")
     assert (code, "Delete 1 waiting job of queue 'default' for good? [y/N]" in shown) == (1, True)
     assert "nothing was done" in shown
+    code, shown = on_terminal("purge", "default", typed="\x04")
+    assert (code, "\r\npgqueue: nothing was done" in shown) == (1, True)
     code, shown = on_terminal("purge", "default", typed="y\n")
     assert (code, "1 job deleted" in shown) == (0, True)
 

@@ -152,10 +152,19 @@ def confirm(question: str) -> None:
         click.Abort: the answer is no.
         click.UsageError: there is nobody to ask.
     """
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise click.UsageError("there is no terminal to ask on; pass --yes")
-    if not click.confirm(question, err=True):
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)  # the cursor stands behind the question
+        raise
+    if not agreed:
         raise click.Abort
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _purge(session: Session, queue: str, kind: str | None) -> int:

@@ -53,7 +53,8 @@ def note(text: str) -> None:
 
 def report(error: BaseException, session: Session) -> int:
     """Says in one line what went wrong and returns the exit code."""
-    if isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt):
+    # click hides what it makes an Abort of: Ctrl-C, or Ctrl-D at a question.
+    if isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt):
         return Exit.INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Exit.NEGATIVE
