@@ -130,6 +130,12 @@ def test_what_is_no_backoff_is_refused(text: str) -> None:
         params.backoff(text)
 
 
+def test_backoff_cannot_double_downwards() -> None:
+    """The cap would hold from the first attempt on."""
+    with pytest.raises(click.BadParameter, match="shorter wait first"):
+        params.backoff("1h..2s")
+
+
 def test_queue_may_have_a_weight() -> None:
     """Without one it weighs 1."""
     assert params.weighted_queue("mail") == ("mail", 1.0)

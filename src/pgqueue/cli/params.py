@@ -150,6 +150,8 @@ def backoff(text: str) -> RetryPolicy:
     known = [span for span in spans if span]
     if len(known) < len(spans):
         raise click.BadParameter(f"{text!r} is no backoff; write 30s, or 5s,1m,10m, or 2s..1h")
+    if dots and known[0] > known[1]:
+        raise click.BadParameter(f"{text!r} ends below its start; write the shorter wait first")
     if dots:
         return Exponential(base=known[0], cap=known[1])
     return Constant(known[0]) if len(known) == 1 else Delays(tuple(known))
