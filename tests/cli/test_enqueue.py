@@ -93,11 +93,21 @@ def test_lines_become_jobs_in_one_transaction(run: Run, pgqueue_client: Client) 
     assert {job.queue for job in pgqueue_client.list()} == {"out"}
 
 
-def test_one_bad_line_stores_nothing(run: Run, pgqueue_client: Client) -> None:
+@pytest.mark.parametrize(
+    "line,why",
+    [
+        ("{2", "line 2 is not JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("NaN", "line 2: payload is not JSON: Out of range float values"),
+        ('"\\u0000"', "line 2: payload has a NUL character"),
+        ("[" * 100_000, "line 2 is nested too deeply"),
+    ],
+    ids=["broken", "nan", "nul", "deep"],
+)
+def test_one_bad_line_stores_nothing(run: Run, pgqueue_client: Client, line: str, why: str) -> None:
     """The message names the line."""
-    done = run("enqueue", "mail", "-", "--lines", stdin="1\n{2\n")
+    done = run("enqueue", "mail", "-", "--lines", stdin=f"1\n{line}\n")
     assert done.code == 2
-    assert "line 2 is not JSON" in done.err
+    assert why in done.err
     assert pgqueue_client.list() == []
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import attrs
 import click
 
-from pgqueue import models
+from pgqueue import jsontext, models
 from pgqueue.cli import params
 from pgqueue.cli.command import Command
 from pgqueue.cli.output import answer, quantity
 from pgqueue.cli.session import Session, pass_session
+from pgqueue.errors import PayloadError
 from pgqueue.retry import RetryPolicy
 
 
@@ -132,8 +133,15 @@ def _jobs(job: models.NewJob, text: str) -> Iterator[models.NewJob]:
             continue
         try:
             payload = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except json.JSONDecodeError as error:
+            why = f"{error.msg} at column {error.colno}"
+            raise click.UsageError(f"line {number} is not JSON: {why}; no job was added") from error
+        except RecursionError as error:
             raise click.UsageError(
-                f"line {number} is not JSON ({error}); no job was added"
+                f"line {number} is nested too deeply; no job was added"
             ) from error
+        try:
+            jsontext.dumps(payload)
+        except PayloadError as error:
+            raise click.UsageError(f"line {number}: {error}; no job was added") from error
         yield attrs.evolve(job, payload=payload)
