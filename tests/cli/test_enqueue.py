@@ -93,6 +93,12 @@ def test_lines_become_jobs_in_one_transaction(run: Run, pgqueue_client: Client) 
     assert {job.queue for job in pgqueue_client.list()} == {"out"}
 
 
+def test_only_newlines_end_a_line(run: Run, pgqueue_client: Client) -> None:
+    """Other separators of Unicode may stand in a JSON string, and files may be from Windows."""
+    run("enqueue", "mail", "-", "--lines", stdin='"a\u2028b\x85c"\r\n2\r\n')
+    assert [job.payload for job in pgqueue_client.claim(limit=9)] == ["a\u2028b\x85c", 2]
+
+
 @pytest.mark.parametrize(
     "line,why",
     [

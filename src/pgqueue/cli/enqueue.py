@@ -128,7 +128,8 @@ def _enqueue_lines(session: Session, job: models.NewJob, source: str | None) -> 
 
 
 def _jobs(job: models.NewJob, text: str) -> Iterator[models.NewJob]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): JSON may hold U+2028 and the like as they are.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
