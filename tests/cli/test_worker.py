@@ -85,6 +85,8 @@ def test_options_reach_the_worker(run: Run, pgqueue_client: Client) -> None:
         (("nonexistent_module",), "cannot import 'nonexistent_module': ModuleNotFoundError"),
         (("app_broken",), "app_broken.py, line 1"),
         (("app_exits",), "cannot import 'app_exits': SystemExit: not today"),
+        (("app_jobs.py",), "is a file, not a module; write app_jobs:handlers"),
+        (("./app/jobs:mine",), "write app.jobs:mine"),
         (("app_jobs:missing",), "has no pgqueue.Handlers named 'missing'"),
         (("app_jobs:number",), "has no pgqueue.Handlers named 'number'"),
         (("app_jobs:empty",), "there are no handlers"),

@@ -23,6 +23,11 @@ def load_handlers(reference: str) -> Handlers:
         click.UsageError: the module cannot be imported, or has no `Handlers` of that name.
     """
     module_name, _, name = reference.partition(":")
+    if "/" in module_name or module_name.endswith(".py"):
+        guess = module_name.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
+        raise click.UsageError(
+            f"{module_name!r} is a file, not a module; write {guess}:{name or DEFAULT_NAME}"
+        )
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path has strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
