@@ -58,6 +58,7 @@ def test_bench_takes_no_database_from_the_environment(no_server: str, asked: Ask
         (("--scale", "0"), "x>0"),
         (("--rounds", "0"), "x>=1"),
         (("--plot", "figures.txt"), "must end in .svg or .png"),
+        (("--plot", "/nonexistent/figures.svg"), "cannot write into /nonexistent"),
         (("--dsn", "nonsense"), "cannot be parsed"),
     ],
 )

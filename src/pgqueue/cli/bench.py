@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -65,6 +66,8 @@ def _drawable(plot: Path | None) -> Path | None:
         return None
     if plot.suffix not in (".svg", ".png"):
         raise click.BadParameter("the file must end in .svg or .png", param_hint="'--plot'")
+    if not os.access(plot.parent, os.W_OK):
+        raise click.BadParameter(f"cannot write into {plot.parent}", param_hint="'--plot'")
     try:
         import matplotlib  # noqa: F401, ICN001, PLC0415 - the extra `bench`
     except ModuleNotFoundError as error:
