@@ -136,6 +136,15 @@ def test_backoff_cannot_double_downwards() -> None:
         params.backoff("1h..2s")
 
 
+def test_job_id_is_a_positive_number() -> None:
+    """As large as Postgres can count."""
+    assert params.job_id("7") == 7
+    assert params.job_id(str(2**63 - 1)) == 2**63 - 1
+    for text in ("", "0", "-1", "x", "1.5", "\N{ARABIC-INDIC DIGIT SEVEN}", str(2**63), "9" * 5000):
+        with pytest.raises(click.BadParameter, match="is no job's id"):
+            params.job_id(text)
+
+
 def test_queue_may_have_a_weight() -> None:
     """Without one it weighs 1."""
     assert params.weighted_queue("mail") == ("mail", 1.0)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import click
 
-from pgqueue.cli import output
+from pgqueue.cli import output, params
 from pgqueue.cli.command import Command
 from pgqueue.cli.exits import Exit
-from pgqueue.cli.params import COUNT, JOB_ID
+from pgqueue.cli.params import COUNT
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.errors import JobNotFound
 from pgqueue.models import JobState
@@ -18,7 +18,7 @@ RETRY_MOST = 1000
 
 
 @click.command(cls=Command)
-@click.argument("ids", type=JOB_ID, nargs=-1, required=True)
+@click.argument("ids", type=params.job_id, nargs=-1, required=True)
 @pass_session
 def retry(session: Session, ids: Sequence[int]) -> Exit:
     """Run jobs again now, with all their attempts.
@@ -63,7 +63,7 @@ def redrive(session: Session, *, queue: str | None, kind: str | None, limit: int
 
 
 @click.command(cls=Command)
-@click.argument("ids", type=JOB_ID, nargs=-1)
+@click.argument("ids", type=params.job_id, nargs=-1)
 @click.option("--ref", help="Instead of ids: all unfinished jobs about this.")
 @click.option("--reason", help="Kept in the job's history.")
 @pass_session

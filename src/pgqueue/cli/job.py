@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pgqueue.cli import output
 from pgqueue.cli.command import Command
-from pgqueue.cli.params import JOB_ID, positive_duration
+from pgqueue.cli.params import job_id, positive_duration
 from pgqueue.cli.report import printable
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.cli.times import Clock, span
@@ -20,7 +20,7 @@ _BAD = ("failed", "expired")
 
 
 @click.command(cls=Command)
-@click.argument("id", type=JOB_ID)
+@click.argument("id", type=job_id)
 @click.option(
     "--wait",
     metavar="DURATION",

@@ -9,7 +9,7 @@ import click
 from pgqueue import models
 from pgqueue.cli import output
 from pgqueue.cli.command import Command
-from pgqueue.cli.params import COUNT, JOB_ID
+from pgqueue.cli.params import COUNT, job_id
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.cli.times import Clock
 from pgqueue.models import JobState
@@ -35,7 +35,7 @@ COLUMNS = (
 @click.option("--tag", help="Only with this tag.")
 @click.option("--ref", help="Only about this.")
 @click.option(
-    "--before", type=JOB_ID, metavar="ID", help="Only older ones than this id: the next page."
+    "--before", type=job_id, metavar="ID", help="Only older ones than this id: the next page."
 )
 @click.option(
     "-n",

@@ -16,7 +16,8 @@ from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
 
 COUNT = click.IntRange(1, 1_000_000)
 """How many jobs one statement may take."""
-JOB_ID = click.IntRange(1, 2**63 - 1)
+_ID = re.compile(r"\d{1,19}", re.ASCII)
+_LAST_ID = 2**63 - 1
 _UNITS = {
     "ms": "milliseconds",
     "s": "seconds",
@@ -155,6 +156,18 @@ def backoff(text: str) -> RetryPolicy:
     if dots:
         return Exponential(base=known[0], cap=known[1])
     return Constant(known[0]) if len(known) == 1 else Delays(tuple(known))
+
+
+def job_id(text: str) -> int:
+    """The id of a job.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    found = int(text) if _ID.fullmatch(text) else 0
+    if not 0 < found <= _LAST_ID:
+        raise click.BadParameter(f"{text!r} is no job's id; write a whole number from 1 on")
+    return found
 
 
 def weighted_queue(text: str) -> tuple[str, float]:
