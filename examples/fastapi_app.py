@@ -1,6 +1,7 @@
 """A FastAPI application that enqueues, shows a job's result, and runs a small worker of its own.
 
-Serve it with `uvicorn fastapi_app:app`. Run as a script it makes a few requests to itself.
+Needs fastapi, httpx and uvicorn. Serve it with `uvicorn fastapi_app:app`. Run as a script it makes
+a few requests to itself.
 """
 
 import asyncio

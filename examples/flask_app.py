@@ -1,7 +1,8 @@
 """A Flask application that enqueues in a SQLAlchemy session's transaction, and shows the result.
 
-Serve it with `flask --app flask_app run`, and run its jobs with `pgqueue worker flask_app -q mail`.
-Run as a script it makes a few requests to itself, and works until no job is ready.
+Needs flask and sqlalchemy. Make its tables with `flask --app flask_app set-up`, serve it with
+`flask --app flask_app run`, and run its jobs with `pgqueue worker flask_app -q mail`. Run as a
+script it makes a few requests to itself, and works until no job is ready.
 """
 
 import psycopg
@@ -62,16 +63,17 @@ def show(job_id: int) -> ResponseReturnValue:
     return {"state": job.state, "attempt": job.attempt, "result": job.result}
 
 
+@app.cli.command()
 def set_up() -> None:
-    """Make all tables anew."""
+    """Make the tables that are missing."""
     client.migrate()
-    Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
 
 
 def main() -> None:
     """Sign up twice with one address, work, and look at the job."""
-    set_up()
+    Base.metadata.drop_all(engine)
+    app.test_cli_runner().invoke(args=["set-up"])
     browser = app.test_client()
     first = browser.post("/users", json={"email": "ada@example.org"})
     second = browser.post("/users", json={"email": "ada@example.org"})

@@ -88,3 +88,12 @@ def test_worker_command_runs_the_module(run: Run, pgqueue_client: Client) -> Non
     job_id = pgqueue_client.enqueue("email.send", {"to": "bob@example.org"}, queue="shop").id
     run("-m", "pgqueue", "worker", "worker_module:handlers", "-q", "shop", "--drain")
     assert str(pgqueue_client.get(job_id).state) == "succeeded"
+
+
+def test_flask_example_is_served_as_its_docstring_says(run: Run) -> None:
+    """It makes its tables, takes a request, and the worker runs the job."""
+    run("-m", "flask", "--app", "flask_app", "set-up")
+    ask = "from flask_app import app; print(app.test_client().post('/users', json={'email': 'e'}))"
+    assert "202" in run("-c", ask)
+    run("-m", "pgqueue", "worker", "flask_app", "-q", "mail", "--drain")
+    assert "'sent_to': 'e'" in run("-c", "from flask_app import client; print(client.get(1))")
