@@ -82,6 +82,15 @@ def test_worker_without_handlers_is_refused() -> None:
         Worker("dbname=x", Handlers())
 
 
+def test_worker_says_what_it_takes(client: Client, handlers: Handlers) -> None:
+    """The two may be mixed up; it shows at once, not when the worker runs."""
+    handlers.register("a")(lambda _: None)
+    with pytest.raises(ConfigurationError, match="pass a client or a DSN"):
+        Worker(handlers, client)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"pass a pgqueue\.Handlers"):
+        Worker(client, [print])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["dsn", "client", "async client", "environment"])
 def test_target_may_be_a_client_or_a_dsn(
     client: Client, noop: Handlers, kind: str, monkeypatch: pytest.MonkeyPatch

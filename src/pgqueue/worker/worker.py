@@ -15,6 +15,7 @@ from pgqueue.aclient import AsyncClient
 from pgqueue.client import Client
 from pgqueue.connections import resolve_dsn
 from pgqueue.errors import ConfigurationError
+from pgqueue.handlers import Handlers
 from pgqueue.statements import DEFAULT_SCHEMA, Statements
 from pgqueue.worker import signals
 from pgqueue.worker.engine import Engine, Health
@@ -23,8 +24,6 @@ from pgqueue.worker.processes import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
-
-    from pgqueue.handlers import Handlers
 
 ORPHAN_CHECK_SECONDS = 1.0
 LINGER_SECONDS = 1.0
@@ -86,6 +85,12 @@ class Worker:
         prepare: bool = True,
         name: str | None = None,
     ) -> None:
+        if target is not None and not isinstance(target, (Client, AsyncClient, str)):
+            raise ConfigurationError(f"got a {type(target).__qualname__}; pass a client or a DSN")
+        if not isinstance(handlers, Handlers):
+            raise ConfigurationError(
+                f"handlers is a {type(handlers).__qualname__}; pass a pgqueue.Handlers"
+            )
         if not handlers.kinds:
             raise ConfigurationError(
                 "there are no handlers; register some with @handlers.register(kind)"
