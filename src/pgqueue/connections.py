@@ -24,6 +24,8 @@ RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetecte
 RETRIES = 6
 # Poll knows no highest file number, as select does; Windows has only select.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+_HINT = re.compile(r"Is the server running[^?]*\?")
+"""libpq's own advice: ours says the same."""
 _LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGSERVICEFILE")
 
 
@@ -124,7 +126,8 @@ def _is_lost(error: psycopg.Error) -> bool:
 
 
 def _text(error: psycopg.Error) -> str:
-    return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    text = error.diag.message_primary or " ".join(_HINT.sub("", str(error)).split())
+    return text or type(error).__name__
 
 
 def _schema_missing(_: psycopg.Error, schema: str) -> Exception:

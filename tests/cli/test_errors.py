@@ -71,6 +71,7 @@ def test_unavailable_database_is_exit_3(no_server: str, command: tuple[str, ...]
     last = done.err.splitlines()[-1]
     assert last.startswith("pgqueue: the database cannot be reached: ")
     assert last.endswith("(database nowhere at /nonexistent)")
+    assert "failed: No such file or directory; check the DSN, and that the server is up" in last
     assert "hush" not in done.err
 
 
