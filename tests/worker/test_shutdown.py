@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from datetime import timedelta
@@ -123,6 +124,7 @@ def test_handler_that_does_not_stop_is_left_behind(
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(0.05)
 
+    caplog.set_level(logging.INFO)
     job = client.enqueue("stubborn").id
     with working(client, handlers, shutdown_timeout=timedelta(seconds=0.5)) as background:
         assert started.wait(10)
@@ -132,6 +134,7 @@ def test_handler_that_does_not_stop_is_left_behind(
         assert time.monotonic() - began < 2
         threading.Timer(1.5, release.set).start()
         assert background.end() == 1
+    assert "stopping: handlers of stubborn have 0." in caplog.text
     assert "handlers of stubborn do not stop" in caplog.text
 
 

@@ -70,6 +70,10 @@ class Shutdown:
         """Lets handlers finish while there is time, then cancels them; false if it came to that."""
         for pool in pools:
             settler.add([Ending(job, Outcome.RELEASED) for job in pool.take_back()])
+        if self._busy(pools):
+            kinds = sorted({job.kind for pool in pools for job in pool.running_jobs()})
+            seconds = max(0.0, self._deadline(DRAIN_SHARE) - time.monotonic())
+            logger.info("stopping: handlers of %s have %.3g s to finish", ", ".join(kinds), seconds)
         clean = await self._until(lambda: not self._busy(pools), DRAIN_SHARE)
         if not clean:
             for pool in pools:
