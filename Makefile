@@ -1,7 +1,8 @@
 # Needs make and Python 3.10 or newer with its venv module; every target makes or reuses $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
-# More for pytest, e.g. `make test ARGS="tests/embedded -x"`; coverage is then not required.
+# More for pytest, e.g. `make test ARGS="tests/embedded -x"`; coverage is then not required. Likewise
+# for the comparison: `make bench-peers ARGS="--scale 0.1"`.
 ARGS ?=
 
 .DELETE_ON_ERROR:
@@ -24,6 +25,7 @@ help:
 	@echo "make check   lint, format check, types, import layers, spelling"
 	@echo "make format  format the code and fix what ruff can fix"
 	@echo "make bench   measure claim throughput"
+	@echo "make bench-peers  measure pgqueue beside other queues, which it installs"
 	@echo "make docs    build the documentation into site/"
 	@echo "make venv    make $(VENV) with everything for development"
 	@echo "make clean   remove $(VENV) and everything that was built"
@@ -53,6 +55,10 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(PY) benchmarks/claim_throughput.py
 
+.PHONY: bench-peers
+bench-peers: $(VENV)/.bench
+	$(PY) -m benchmarks.peers $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.docs
 	$(PY) -m mkdocs build --strict
@@ -62,7 +68,7 @@ venv: $(VENV)/.dev
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .hypothesis
+	rm -rf $(VENV) .bench-peers build dist site htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
 
