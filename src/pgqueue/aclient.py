@@ -16,6 +16,7 @@ from pgqueue.client import WAIT_FIRST, WAIT_MOST
 from pgqueue.drivers import AsyncDriver
 from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
+from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
@@ -171,11 +172,10 @@ class AsyncClient:
                 self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn
             )
         claiming = self._floors.begin(None if kinds is None else tuple(kinds), queues)
+        claim = self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
         jobs: builtins.list[Job[Any]] = []
         try:
-            jobs = await self._run(
-                self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
-            )
+            jobs = await self._run(unsynced(claim))
         finally:
             self._floors.end(claiming, jobs)
         return jobs

@@ -14,6 +14,7 @@ from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checke
 from pgqueue.drivers import Driver
 from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
+from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
@@ -241,11 +242,10 @@ class Client:
                 self.statements.claim(queues, limit, lease, kinds, worker, None, self), conn
             )
         claiming = self._floors.begin(None if kinds is None else tuple(kinds), queues)
+        claim = self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
         jobs: builtins.list[Job[Any]] = []
         try:
-            jobs = self._run(
-                self.statements.claim(queues, limit, lease, kinds, worker, claiming.floors, self)
-            )
+            jobs = self._run(unsynced(claim))
         finally:
             self._floors.end(claiming, jobs)
         return jobs

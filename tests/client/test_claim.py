@@ -179,3 +179,27 @@ def test_json_that_python_cannot_read_spoils_no_claim(
         assert (value == 10**5000) if hard == "1e5000" else isinstance(value[0][0], list)
     assert len(client.list()) == 2
     client.ack([easy, job])
+
+
+def test_claims_alone_do_not_wait_for_the_disk(
+    client: Client, connect: Callable[..., Any], sql: Callable[..., Any]
+) -> None:
+    """A crash may undo a claim without harm. All else is kept, the caller's transaction as well."""
+    sql("create table public.seen (what text, how text)")
+    sql(
+        "create function public.see() returns trigger language plpgsql as $$ begin "
+        "insert into public.seen values (tg_op, current_setting('synchronous_commit')); "
+        "return null; end $$"
+    )
+    sql("create trigger see after insert or update or delete on pgqueue.job "
+        "for each row execute function public.see()")  # fmt: skip
+    client.enqueue("a")
+    (job,) = client.claim()
+    client.release(job)
+    conn = connect()
+    (job,) = client.claim(conn=conn)
+    conn.commit()
+    client.ack(job)
+    assert sql("select what, how from public.seen") == [
+        ("INSERT", "on"), ("UPDATE", "off"), ("UPDATE", "on"), ("UPDATE", "on"), ("DELETE", "on"),
+    ]  # fmt: skip

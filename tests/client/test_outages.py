@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pgqueue import Client, DatabaseUnavailable, embedded
+from pgqueue import Client, DatabaseUnavailable, LeaseLost, embedded
 from pgqueue.connections import has_news
 from pgqueue.statements import Statement
 
@@ -28,6 +32,14 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def crash(server: embedded.Server) -> None:
+    """Ends the server as it is, without writing anything any more."""
+    with psycopg.connect(server.dsn) as conn:
+        backend = Path(f"/proc/{conn.info.backend_pid}/stat").read_text("utf-8")
+    os.kill(int(backend.rpartition(")")[2].split()[1]), signal.SIGQUIT)
+    until(lambda: embedded.status(server.data) is None)
+
+
 def test_client_survives_a_restart_of_the_server(make_client: Callable[..., Client]) -> None:
     """While it is gone that is told; once it is back, the next operation goes well."""
     with embedded.temporary() as server:
@@ -41,6 +53,29 @@ def test_client_survives_a_restart_of_the_server(make_client: Callable[..., Clie
         embedded.start(server.data)
         client.enqueue("a")
         assert client.stats()[0].ready == 2
+        client.close()
+
+
+def test_claim_that_a_crash_undoes_is_harmless(make_client: Callable[..., Client]) -> None:
+    """Claims do not wait for the disk: the job is ready again, and its former holder is refused."""
+    with embedded.temporary(settings={"wal_writer_delay": "10s"}) as server:
+        client = make_client(server.dsn)
+        client.migrate()
+        client.enqueue("a")
+        (before,) = client.claim(lease=timedelta(seconds=2))
+        crash(server)
+        embedded.start(server.data)
+        again: list[Any] = []
+
+        def claimed() -> bool:
+            client.maintain()
+            again.extend(client.claim())
+            return bool(again)
+
+        until(claimed)
+        with pytest.raises(LeaseLost):
+            client.ack(before)
+        client.ack(again)
         client.close()
 
 

@@ -18,9 +18,10 @@ from psycopg import conninfo
 
 from pgqueue import Client, DatabaseUnavailable, InvalidJob, SchemaMissing
 from pgqueue.drivers import AsyncDriver
+from pgqueue.guarded import impatient
 from pgqueue.statements import Statement, Statements
 from pgqueue.worker import link as module
-from pgqueue.worker.link import Link, impatient
+from pgqueue.worker.link import Link
 
 from .helpers import Database
 

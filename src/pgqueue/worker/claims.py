@@ -13,6 +13,7 @@ import psycopg
 from pgqueue.arguments import number_array
 from pgqueue.events import Outcome
 from pgqueue.floors import LANES, Floors
+from pgqueue.guarded import unsynced
 from pgqueue.worker.demand import STUCK_SECONDS, Demand
 from pgqueue.worker.doorbell import Doorbell
 from pgqueue.worker.runner import Ending
@@ -128,7 +129,7 @@ class ClaimLoop:
                 queues, limit, self._options.lease, self._kinds, self._name, floors, self._control
             )
             sent_at = time.monotonic()
-            jobs = await self._link.try_run(statement)
+            jobs = await self._link.try_run(unsynced(statement))
         finally:
             self._floors.end(claiming, jobs)
         if jobs:

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from pgqueue.connections import translate
+from pgqueue.guarded import unsynced
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -65,14 +66,15 @@ class Doorbell:
         asked_at = time.monotonic()
         patience = timedelta(seconds=PATIENCE)
         queues = list(self._queues)
-        await self._link.try_run(self._statements.sleep(queues, self._sleeper, patience))
+        sleep = self._statements.sleep(queues, self._sleeper, patience)
+        await self._link.try_run(unsynced(sleep))
         self._asked_until = asked_at + PATIENCE
 
     async def unask(self) -> None:
         """Asks not to be rung any more: there is work without end."""
         if time.monotonic() < self._asked_until:
             self._asked_until = 0.0
-            await self._link.try_run(self._statements.wake(self._sleeper))
+            await self._link.try_run(unsynced(self._statements.wake(self._sleeper)))
 
     async def say_goodbye(self) -> None:
         """The same at the end, if it can be said without further ado."""

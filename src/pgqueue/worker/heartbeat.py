@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgqueue.worker.link import Link, impatient
+from pgqueue.guarded import impatient
+from pgqueue.worker.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,10 +8,8 @@ import logging
 import os
 import random
 import socket
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import psycopg
 from psycopg.pq import TransactionStatus
 
@@ -140,29 +138,6 @@ class Link:
         conn, self._conn = self._conn, None
         if conn is not None:
             await conn.close()
-
-
-def impatient(statement: Statement[T], seconds: float) -> Statement[T]:
-    """`statement`, a call of one function, so that it does not wait for a row's lock for long.
-
-    Somebody's open transaction may have locked one of our jobs: a cancel that is not committed
-    yet, or a handler's own ack. All the other jobs must not wait for it, least of all for their
-    heartbeat. Set within the statement, for a setting of the session would not survive PgBouncer.
-
-    Raises (when it runs):
-        psycopg.errors.LockNotAvailable: after so many seconds; nothing was written.
-    """
-    return attrs.evolve(statement, sql=_guarded(statement.sql, f"{seconds * 1000:.0f}ms"))
-
-
-@lru_cache
-def _guarded(text: str, timeout: str) -> str:
-    columns, _, call = text.partition("select ")[2].rpartition(" from ")
-    guard = f"(select set_config('lock_timeout', '{timeout}', true) as lock offset 0) guard"
-    if not columns:
-        return f"select {call} from {guard}"
-    source = f"lateral (select * from {call} where guard.lock is not null offset 0) called"
-    return f"select {columns} from {guard}, {source}"
 
 
 async def _usable(conn: psycopg.AsyncConnection[Any]) -> bool:

@@ -18,9 +18,9 @@ import psycopg
 
 from pgqueue.errors import InvalidJob, JobError
 from pgqueue.events import AttemptEnded, Outcome
+from pgqueue.guarded import impatient
 from pgqueue.jsontext import storable_text
 from pgqueue.worker import report
-from pgqueue.worker.link import impatient
 from pgqueue.worker.runner import Ending
 
 if TYPE_CHECKING:
