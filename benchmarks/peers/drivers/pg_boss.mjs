@@ -1,4 +1,4 @@
-// pg-boss: jobs fetched in batches and completed as arrays, as its documentation advises.
+// pg-boss: drained by fetch in batches and complete with arrays, since its work() has no end.
 
 import { readFileSync } from "node:fs";
 import { PgBoss } from "pg-boss";

@@ -1,4 +1,4 @@
-"""PgQueuer on asyncpg and uvloop, tuned as its performance guide says."""
+"""PgQueuer on asyncpg and uvloop, with its performance guide's autovacuum and a larger batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Procrastinate on its psycopg connector, with as many jobs at once as it gains from."""
+"""Procrastinate on its psycopg connector, twenty jobs at once."""
 
 from __future__ import annotations
 
