@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -26,6 +27,7 @@ from pgqueue import (
     Snooze,
     Worker,
 )
+from pgqueue.worker.worker import YOUNG_OBJECTS
 
 from .helpers import SECOND, Database, drain, state, until, working
 
@@ -283,3 +285,14 @@ def test_error_without_text_is_logged_by_its_class(
     client.enqueue("a", max_attempts=1)
     drain(client, handlers)
     assert "dead: test_error_without_text" in caplog.text
+
+
+def test_garbage_collector_is_left_as_it_was(client: Client, handlers: Handlers) -> None:
+    """Meanwhile it looks less often."""
+    seen: list[int] = []
+    before = gc.get_threshold()
+    handlers.register("a")(lambda _: seen.append(gc.get_threshold()[0]))
+    client.enqueue("a")
+    drain(client, handlers)
+    assert seen == [max(before[0], YOUNG_OBJECTS)]
+    assert gc.get_threshold() == before

@@ -68,6 +68,7 @@ class ClaimLoop:
         self._changed = asyncio.Event()
         self._stopping = False
         self._naps = 0
+        self._saw_bottom = False
         self._slept_at = self.moved_at = time.monotonic()
         pool.on_room = self._changed.set
 
@@ -105,13 +106,17 @@ class ClaimLoop:
         moves = self._leases.moves
         self._doorbell.forget()
         nothing_held = not self._leases
-        jobs = await self._claim(room, from_bottom=idleness is not None and nothing_held)
+        # Before it ends, a worker that runs until it is idle looks once below its floors, too.
+        deep = idleness is not None and nothing_held and self._naps > 0 and not self._saw_bottom
+        jobs = await self._claim(room, from_bottom=deep)
         if jobs:
             self._naps = 0
+            self._saw_bottom = False
             if time.monotonic() - self._slept_at > BUSY_SECONDS:
                 await self._doorbell.unask()
         elif idleness is not None:
-            if nothing_held:
+            self._saw_bottom |= deep
+            if nothing_held and self._saw_bottom:
                 idleness.saw_nothing(self, moves)
             await self._nap()
         elif self._naps < len(NAPS) and not self._doorbell.asked:
