@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
     from typing_extensions import Self
 
+    from pgqueue.copytext import BulkJob
     from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
     from pgqueue.retry import RetryPolicy
@@ -141,7 +142,7 @@ class AsyncClient:
 
     async def enqueue_many(
         self,
-        jobs: Iterable[bulk.BulkJob],
+        jobs: Iterable[BulkJob],
         *,
         queue: str = models.DEFAULT_QUEUE,
         conn: Any = None,  # noqa: ANN401

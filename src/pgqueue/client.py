@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
     from typing_extensions import Self
 
+    from pgqueue.copytext import BulkJob
     from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
     from pgqueue.retry import RetryPolicy
@@ -186,7 +187,7 @@ class Client:
 
     def enqueue_many(
         self,
-        jobs: Iterable[bulk.BulkJob],
+        jobs: Iterable[BulkJob],
         *,
         queue: str = models.DEFAULT_QUEUE,
         conn: Any = None,  # noqa: ANN401

@@ -93,21 +93,21 @@ class Floors:
         return Claiming(scope, queues, self._text(scope, queues, rescan=rescan), rescan, now)
 
     def end(self, claiming: Claiming, jobs: Sequence[Job[Any]]) -> None:
-        """Learns from the `jobs` that a claim brought; call it with none if the claim failed."""
+        """Learns from the `jobs` that a claim brought, in its order; with none if it failed."""
         if claiming.rescan:
             now = self.clock()
             pause = max(RESCAN_SECONDS, RESCAN_SHARE * (now - claiming.started))
             self._rescan_at[claiming.scope] = now + pause
-        for job in jobs:
-            key = (claiming.scope, job.queue, job.priority)
-            lane = self._lanes.get(key)
-            if lane is not None and claiming.rescan and job.position < (lane.floor or 0):
-                self._lanes.pop(key, None)
-                lane = None
-            if lane is None:
-                lane = self._lanes.setdefault(key, _Lane())
-            if job.position > lane.highest:
-                lane.learn(job.position)
+            lowest = {(job.queue, job.priority): job.position for job in reversed(jobs)}
+            for (queue, priority), position in lowest.items():
+                lane = self._lanes.get((claiming.scope, queue, priority))
+                if lane is not None and position < (lane.floor or 0):
+                    self._lanes.pop((claiming.scope, queue, priority), None)
+        highest = {(job.queue, job.priority): job.position for job in jobs}
+        for (queue, priority), position in highest.items():
+            lane = self._lanes.setdefault((claiming.scope, queue, priority), _Lane())
+            if position > lane.highest:
+                lane.learn(position)
 
     def _text(self, scope: Scope, queues: Sequence[str], *, rescan: bool) -> str:
         if rescan:

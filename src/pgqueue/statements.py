@@ -95,6 +95,14 @@ def _enqueued(rows: list[Row]) -> models.EnqueueResult:
     return models.EnqueueResult(*rows[0])
 
 
+def _places(count: int, rows: list[Row]) -> list[Row]:
+    first_id, first_position, ids, positions = rows[0]
+    if ids is None:
+        ids = range(first_id, first_id + count)
+        positions = range(first_position, first_position + count)
+    return list(zip(ids, positions, strict=True))
+
+
 def _in_claim_order(job: models.Job[Any]) -> tuple[int, int]:
     return (job.priority, job.position)
 
@@ -220,19 +228,20 @@ class Statements:
     def reserve(self, count: int) -> Statement[builtins.list[Row]]:
         """`count` fresh pairs of id and position."""
         s = self.quoted
+        # Usually both are without a gap, and then their beginnings say it all.
+        gap = "max(r.id) - min(r.id) + max(r.position) - min(r.position) > 2 * (count(*) - 1)"
         sql = (
-            f"select nextval('{s}.job_id_seq'), nextval('{s}.position_seq') "
-            "from generate_series(1, %s)"
+            "select min(r.id), min(r.position), "
+            f"case when {gap} then array_agg(r.id) end, "
+            f"case when {gap} then array_agg(r.position) end "
+            f"from (select nextval('{s}.job_id_seq') as id, "
+            f"nextval('{s}.position_seq') as position from generate_series(1, %s)) r"
         )
-        return Statement(sql, (count,), list)
+        return Statement(sql, (count,), partial(_places, count))
 
-    def copy_jobs(self, pieces: Iterator[str]) -> Copy:
-        """Stores rows as `bulk` writes them."""
-        sql = (
-            f"copy {self.quoted}.job (id, position, run_at, enqueued_at, queue, kind, priority, "
-            "payload, max_attempts, backoff, tags, metadata, ref) from stdin"
-        )
-        return Copy(sql, pieces)
+    def copy_jobs(self, columns: str, pieces: Iterator[str]) -> Copy:
+        """Stores rows as `copytext` writes them."""
+        return Copy(f"copy {self.quoted}.job ({columns}) from stdin", pieces)
 
     def enqueued(self, lanes: Sequence[tuple[str, int]]) -> Statement[None]:
         """What a COPY owes afterwards: new lanes are marked, sleepers rung."""

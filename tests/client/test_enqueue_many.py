@@ -166,6 +166,24 @@ def test_stream_may_change_its_way_at_any_batch(client: Client) -> None:
     assert [claimed[job_id] for job_id in added.ids] == [job.payload for job in jobs]
 
 
+def test_ids_are_right_where_others_enqueue_meanwhile(
+    client: Client, connect: Callable[..., Any], sql: Callable[..., Any]
+) -> None:
+    """Then what is reserved for a bulk has gaps."""
+    sql("create sequence public.every")
+    sql(
+        "create function public.nextval(regclass) returns bigint language plpgsql as $$ begin "
+        "if pg_catalog.nextval('public.every') % 700 = 0 then "
+        "perform pgqueue.enqueue('other'); end if; return pg_catalog.nextval($1); end $$"
+    )
+    conn = connect(autocommit=True)
+    conn.execute("set search_path = public, pg_catalog")
+    added = client.enqueue_many([("a", n) for n in range(BATCH + 5)], conn=conn)
+    assert added.ids[-1] - added.ids[0] > BATCH + 4
+    claimed = {job.id: job.payload for job in client.claim(kinds=["a"], limit=2 * BATCH)}
+    assert [claimed[job_id] for job_id in added.ids] == list(range(BATCH + 5))
+
+
 def test_slow_stream_is_no_long_statement(
     make_client: Callable[..., Client], pgqueue_dsn: str
 ) -> None:
