@@ -393,10 +393,12 @@ class Statements:
         sql = f"select promoted, reaped, next_run_at from {self.quoted}.maintain()"
         return Statement(sql, (), lambda rows: models.Maintenance(*rows[0]))
 
-    def sleep(self, queues: Sequence[str], worker: str, patience: timedelta) -> Statement[None]:
-        """Asks to be rung for `queues` for the time of `patience`."""
-        sql = f"select {self.quoted}.sleep(%s::text[], %s, %s::interval)"
-        return Statement(sql, (list(queues), worker, span_text(patience)), _none)
+    def sleep(
+        self, queues: Sequence[str], worker: str, patience: timedelta, kinds: Sequence[str]
+    ) -> Statement[None]:
+        """Asks to be rung for jobs of `kinds` in `queues` for the time of `patience`."""
+        sql = f"select {self.quoted}.sleep(%s::text[], %s, %s::interval, %s::text[])"
+        return Statement(sql, (list(queues), worker, span_text(patience), list(kinds)), _none)
 
     def wake(self, worker: str) -> Statement[None]:
         """Asks not to be rung any more."""

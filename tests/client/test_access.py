@@ -47,7 +47,7 @@ WORK: dict[str, Callable[[Client], object]] = {
     "pause": lambda c: c.pause("default"),
     "resume": lambda c: c.resume("default"),
     "maintain": lambda c: c.maintain(),
-    "sleep": lambda c: c._run(c.statements.sleep(["default"], "w", timedelta(1))),
+    "sleep": lambda c: c._run(c.statements.sleep(["default"], "w", timedelta(1), ["a"])),
     "wake": lambda c: c._run(c.statements.wake("w")),
 }
 EVERYTHING = PRODUCE | VIEW | WORK

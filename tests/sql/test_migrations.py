@@ -82,7 +82,7 @@ def test_schema_may_have_any_name(
         db.conn.execute(render("listen @extschema@", schema))
         db.conn.execute(render("select @extschema@.sleep('{q}', 'w', '1 minute')", schema))
         client.enqueue("k", queue="q", dedupe_key="x")
-        assert [notice.payload for notice in db.conn.notifies(timeout=0.05)] == ["q"]
+        assert [notice.payload for notice in db.conn.notifies(timeout=0.05)] == ["q w"]
         (job,) = client.claim("q")
         client.ack(job)
         client.maintain()

@@ -180,7 +180,7 @@ def test_only_sleepers_are_rung(connect: Callable[..., Db]) -> None:
     listener.rows("listen pgqueue")
 
     def rung() -> list[str]:
-        return [notice.payload for notice in listener.conn.notifies(timeout=0.05)]
+        return sorted(notice.payload for notice in listener.conn.notifies(timeout=0.05))
 
     db.enqueue(queue="a")
     assert rung() == []
@@ -189,7 +189,7 @@ def test_only_sleepers_are_rung(connect: Callable[..., Db]) -> None:
     db.enqueue(queue="a")
     db.enqueue(queue="c")
     db.enqueue(queue="a", delay=HOUR)
-    assert rung() == ["a"]
+    assert rung() == ["a w1", "a w2"]
     db.call("wake", "w1")
     db.call("wake", "w2")
     db.enqueue(queue="a")
@@ -198,6 +198,29 @@ def test_only_sleepers_are_rung(connect: Callable[..., Db]) -> None:
     db.travel(minutes=1)
     db.enqueue(queue="a")
     assert rung() == []
+
+
+def test_one_job_wakes_two_sleepers_that_run_its_kind(connect: Callable[..., Db]) -> None:
+    """Should one have died. For many jobs, of kinds that nobody looked at, all are rung."""
+    db, listener = connect(), connect()
+    listener.rows("listen pgqueue")
+    for number in range(50):
+        db.call("sleep", ["a", "b"], f"w {number}", timedelta(seconds=30), ["k", f"k{number}"])
+
+    def rung(queue: str, kind: str) -> set[str]:
+        db.enqueue(kind, queue=queue)
+        return {notice.payload for notice in listener.conn.notifies(timeout=0.05)}
+
+    woken = rung("a", "k")
+    assert len(woken) == 2
+    assert all(payload.startswith("a w ") for payload in woken)
+    assert rung("b", "k7") == {"b w 7"}
+    assert rung("b", "unknown") == set()
+    db.call("sleep", ["c"], "any", timedelta(seconds=30))
+    db.call("sleep", ["c"], "w" * 9000, timedelta(seconds=30))
+    assert rung("c", "unknown") == {"c any"}
+    db.enqueue_many({"kind": "k", "queue": "a"})
+    assert [notice.payload for notice in listener.conn.notifies(timeout=0.05)] == ["a"]
 
 
 def test_what_dead_sleepers_left_goes_away(db: Db) -> None:

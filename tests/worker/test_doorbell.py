@@ -156,6 +156,37 @@ def test_busy_worker_asks_not_to_be_rung(
         assert database.query("select 1 from job limit 1")
 
 
+def test_worker_that_is_full_asks_not_to_be_rung(
+    client: Client, handlers: Handlers, database: Database
+) -> None:
+    """The one job might be meant for it alone, and wait although others are idle."""
+    over = threading.Event()
+    handlers.register("a")(lambda _: over.wait(10))
+    with working(client, handlers, concurrency=1, prefetch=0, poll_interval=LONG):
+        until(lambda: asleep(database))
+        client.enqueue("a")
+        until(lambda: not asleep(database))
+        over.set()
+        until(lambda: asleep(database))
+
+
+def test_sleeper_asks_again_however_seldom_it_polls(
+    client: Client,
+    handlers: Handlers,
+    database: Database,
+    ran: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or nobody would ring once its patience is over."""
+    monkeypatch.setattr(module, "PATIENCE", 0.4)
+    with working(client, handlers, poll_interval=timedelta(hours=1)):
+        until(lambda: asleep(database))
+        ((before,),) = database.query("select until from sleeper")
+        until(lambda: database.query("select 1 from sleeper where until > %s", before + SECOND))
+        client.enqueue("a")
+        assert elapsed_until(ran) < 3
+
+
 # The doorbell alone
 
 
@@ -165,7 +196,7 @@ class Bell:
     def __init__(self, dsn: str) -> None:
         self.statements = Statements("pgqueue")
         self.link = Link(AsyncDriver(dsn, "pgqueue", 1), "test")
-        self.bell = Doorbell(self.link, self.statements, ["mail", "other"], "me")
+        self.bell = Doorbell(self.link, self.statements, ["mail", "other"], ["a"], "me")
         self.changed = asyncio.Event()
 
     async def waits(self, seconds: float = 5.0) -> float:

@@ -35,6 +35,8 @@ NAPS = (0.002, 0.004, 0.008, 0.016, 0.032)
 asked for already, a nap would only make us late: measured, 7.5 ms to pick up a job at 50/s.)"""
 BUSY_SECONDS = 0.25
 """After so long without a sleep, producers need not ring for us."""
+FULL_SECONDS = 0.005
+"""After so long without room for another job, others are to be rung instead of us."""
 BEHIND_SECONDS = 0.05
 """Between two looks whether the settler has caught up."""
 GOODBYE_SECONDS = 1.0
@@ -64,7 +66,7 @@ class ClaimLoop:
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
         self._demand = Demand(pool, options.prefetch)
-        self._doorbell = Doorbell(link, statements, options.queues, self._name)
+        self._doorbell = Doorbell(link, statements, options.queues, self._kinds, self._name)
         self._changed = asyncio.Event()
         self._stopping = False
         self._naps = 0
@@ -149,10 +151,15 @@ class ClaimLoop:
         if self._settler.behind:
             await self._rest(BEHIND_SECONDS)
             return
-        self._changed.clear()
-        self._pool.call_when_low(self._demand.low)
-        if self._demand.room() <= 0:  # else it ran low just before we asked
-            await self._wait(STUCK_SECONDS)
+        for seconds in (FULL_SECONDS, STUCK_SECONDS):
+            self._changed.clear()
+            self._pool.call_when_low(self._demand.low)
+            if self._demand.room() <= 0:  # else it ran low just before we asked
+                await self._wait(seconds)
+            if self._stopping or self._demand.room() > 0:
+                return
+            # A ring that was meant for us would be heard by nobody.
+            await self._doorbell.unask()
         if self._demand.stuck():
             self._settler.add([Ending(job, Outcome.RELEASED) for job in self._pool.take_back()])
 

@@ -19,7 +19,7 @@ from pgqueue.connections import translate
 from pgqueue.guarded import unsynced
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from pgqueue.statements import Statements
     from pgqueue.worker.link import Link
@@ -33,9 +33,15 @@ class Doorbell:
     """The sleeping side of one claim loop."""
 
     def __init__(
-        self, link: Link, statements: Statements, queues: Collection[str], sleeper: str
+        self,
+        link: Link,
+        statements: Statements,
+        queues: Collection[str],
+        kinds: Sequence[str],
+        sleeper: str,
     ) -> None:
-        """`sleeper` is this loop's name in the table."""
+        """`sleeper` is this loop's name in the table, `kinds` are what it runs."""
+        self._kinds = kinds
         self._link = link
         self._statements = statements
         self._queues = queues
@@ -66,7 +72,7 @@ class Doorbell:
         asked_at = time.monotonic()
         patience = timedelta(seconds=PATIENCE)
         queues = list(self._queues)
-        sleep = self._statements.sleep(queues, self._sleeper, patience)
+        sleep = self._statements.sleep(queues, self._sleeper, patience, self._kinds)
         await self._link.try_run(unsynced(sleep))
         self._asked_until = asked_at + PATIENCE
 
@@ -82,14 +88,18 @@ class Doorbell:
             await self.unask()
 
     async def wait(self, seconds: float, other: asyncio.Event) -> None:
-        """Waits for a ring, for `other`, or until `seconds` are over. The connection must be idle.
+        """Waits for a ring, for `other`, or until `seconds` are over or it is time to ask again.
+
+        The connection must be idle.
 
         Raises:
             DatabaseUnavailable: the connection is lost.
         """
         conn = await self._link.connection()
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(seconds, other.set)
+        # Longer than we are rung nobody need wait.
+        seconds = min(seconds, self._asked_until - PATIENCE / 2 - time.monotonic())
+        timer = loop.call_later(max(seconds, 0.0), other.set)
         self._waiter = other
         try:
             descriptor = conn.fileno()
@@ -119,8 +129,13 @@ class Doorbell:
             raise translate(error, self._statements.schema) from error
 
     def _hear(self, notification: psycopg.Notify) -> None:
-        """The channel is the schema's, the payload names the queue."""
-        if notification.payload in self._queues:
+        """The channel is the schema's."""
+        self._take(notification.payload)
+
+    def _take(self, payload: str) -> None:
+        """Hears a ring, if it is for us: it names a queue, and perhaps one of its sleepers."""
+        queue, _, sleeper = payload.partition(" ")
+        if queue in self._queues and sleeper in ("", self._sleeper):
             self._ring()
 
     def _ring(self) -> None:
@@ -133,8 +148,7 @@ class Doorbell:
         try:
             conn.pgconn.consume_input()
             while (notification := conn.pgconn.notifies()) is not None:
-                if notification.extra.decode("utf-8", "replace") in self._queues:
-                    self._ring()
+                self._take(notification.extra.decode("utf-8", "replace"))
         except psycopg.Error:
             conn.pgconn.finish()
             self._ring()

@@ -1,6 +1,8 @@
 -- What every enqueue owes once its rows are written: lanes without a mark get one, and sleepers are rung.
--- Enqueues by COPY call it too, with the distinct lanes of their ready jobs.
-create or replace function @extschema@._enqueued(queues text[], priorities smallint[]) returns void
+-- Enqueues by COPY call it too, with the distinct lanes of their ready jobs. `kind` is that of the one job, if
+-- there is but one.
+create or replace function @extschema@._enqueued(queues text[], priorities smallint[], kind text default null)
+returns void
 language plpgsql volatile
 @settings@
 as $$
@@ -10,7 +12,7 @@ begin
     where not exists (
         select from @extschema@.lane l where l.queue = n.queue and l.priority = n.priority
     );
-    perform @extschema@._ring(queues, @extschema@.clock());
+    perform @extschema@._ring(queues, @extschema@.clock(), kind);
 end
 $$;
 

@@ -96,7 +96,7 @@ begin
         id := coalesce(id, v_job.id);
     end if;
     if v_owes then
-        perform @extschema@._enqueued(array[v_queue], array[v_priority]);
+        perform @extschema@._enqueued(array[v_queue], array[v_priority], kind);
     end if;
 end
 $$;

@@ -17,7 +17,7 @@ begin
         update @extschema@.job j set run_at = v_now, position = nextval('@extschema@.position_seq')
         where j.id = v_job.id;
         -- Its lane may never have had a ready job.
-        perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority]);
+        perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority], v_job.kind);
         return next v_job.id;
     end loop;
 
@@ -52,7 +52,7 @@ begin
         v_job.ref := v_old.ref;
         v_job.history := v_old.history;
         if @extschema@._enqueue_once(v_job, 'return') is null then
-            perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority]);
+            perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority], v_job.kind);
             return next v_job.id;
         else
             insert into @extschema@.archive select v_old.*;

@@ -1,6 +1,8 @@
--- The worker's side of the doorbell. An idle worker says which queues it sleeps for and until when it may be
--- rung, then looks once more for jobs, then waits for a notification.
-create or replace function @extschema@.sleep(queues text[], worker text, patience interval) returns void
+-- The worker's side of the doorbell. An idle worker says which queues it sleeps for, until when it may be rung, and
+-- which kinds it runs (null: any), then looks once more for jobs, then waits for a notification.
+create or replace function @extschema@.sleep(
+    queues text[], worker text, patience interval, kinds text[] default null
+) returns void
 language plpgsql volatile
 @settings@
 as $$
@@ -9,8 +11,8 @@ declare
     v_until timestamptz := @extschema@.clock() + patience;
 begin
     delete from @extschema@.sleeper s where s.worker = sleep.worker;
-    insert into @extschema@.sleeper (queue, worker, until)
-    select distinct q.name, sleep.worker, v_until from unnest(sleep.queues) q (name);
+    insert into @extschema@.sleeper (queue, worker, until, kinds)
+    select distinct q.name, sleep.worker, v_until, sleep.kinds from unnest(sleep.queues) q (name);
 end
 $$;
 

@@ -116,7 +116,9 @@ create table @extschema@.queue (
 create table @extschema@.sleeper (
     queue text collate "C" not null,
     worker text not null,
-    until timestamptz not null
+    until timestamptz not null,
+    -- That it runs; null: any.
+    kinds text[]
 );
 -- Enqueue asks for what lies in the future, and so passes over all rows that are dead or expired.
 create index sleeper_until on @extschema@.sleeper (queue, until);
