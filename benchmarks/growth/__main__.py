@@ -46,7 +46,7 @@ class Figure:
         return None if self.base is None else self.value / self.base
 
 
-MORE = {"track_functions": "pl", "max_connections": "600"}
+MORE = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "600"}
 
 
 def main() -> None:
@@ -124,10 +124,10 @@ def _steps(scale: float, depths: list[parts.Depth]) -> Iterator[tuple[str, parts
         ]
 
     def idle(dsn: str) -> list[Figure]:
-        commits, share = parts.idle(dsn, seconds=max(5.0, 30 * scale))
-        claims, late = parts.herd(dsn, workers=100, jobs=60)
+        statements, share = parts.idle(dsn, seconds=max(5.0, 30 * scale))
+        claims, late = parts.herd(dsn, workers=100, jobs=20)
         return [
-            Figure("idle worker: transactions", None, commits, "/s", ""),
+            Figure("idle worker: statements", None, statements, "/s", "1 /s"),
             Figure("idle worker: of a core", None, 100 * share, "%", "0.5 %"),
             Figure("100 idle workers: claims for each job", None, claims, "", "3"),
             Figure("100 idle workers: slowest pick-up", None, 1000 * late, "ms", ""),
@@ -146,6 +146,8 @@ def database() -> Iterator[str]:
     with embedded.temporary(settings={**SETTINGS, **MORE}) as server:
         with pgqueue.Client(server.dsn) as client:
             client.migrate()
+            with client.driver.connection() as conn:
+                conn.execute("create extension pg_stat_statements")
         yield server.dsn
 
 

@@ -194,26 +194,18 @@ def _work(dsn: str, pipe: Connection) -> None:
 
 
 def idle(dsn: str, seconds: float) -> tuple[float, float]:
-    """Transactions per second, and the share of a core, of a worker with nothing to do."""
+    """Statements per second, and the share of a core, of a worker with nothing to do."""
     ours, theirs = SPAWN.Pipe()
     child = SPAWN.Process(target=_work, args=(dsn, theirs), daemon=True)
     child.start()
     time.sleep(3)  # it has asked for the doorbell by then
     with psycopg.connect(dsn, autocommit=True) as conn:
-        before, cpu = _transactions(conn), _cpu(child.pid)
+        before, cpu = _statements(conn), _cpu(child.pid)
         time.sleep(seconds)
-        commits, cpu = _transactions(conn) - before, _cpu(child.pid) - cpu
+        count, cpu = _statements(conn) - before, _cpu(child.pid) - cpu
     ours.send("stop")
     child.join(30)
-    return commits / seconds, cpu / seconds
-
-
-def _transactions(conn: psycopg.Connection[Any]) -> int:
-    time.sleep(1.1)  # sessions report once a second
-    row = conn.execute(
-        "select xact_commit from pg_stat_database where datname = current_database()"
-    ).fetchone()
-    return int(row[0]) if row else 0
+    return count / seconds, cpu / seconds
 
 
 def _cpu(pid: int | None) -> float:
@@ -227,21 +219,18 @@ def herd(dsn: str, workers: int, jobs: int) -> tuple[float, float]:
     child = SPAWN.Process(target=_many_workers, args=(dsn, workers, theirs), daemon=True)
     child.start()
     ours.recv()
-    pause = 0.5
+    pause = 0.3
     with Client(dsn) as client, psycopg.connect(dsn, autocommit=True) as conn:
         while _asleep(conn) < workers:
             time.sleep(0.1)
-        time.sleep(5)
-        # Each asks again every 15 seconds, and looks for jobs then.
-        before = _claims(conn)
-        time.sleep(jobs * pause)
-        unasked = _claims(conn) - before
-        before = _claims(conn)
+        # Over before the first one asks to be rung again, and looks for jobs.
+        time.sleep(1)
+        before = _statements(conn, "%.claim(%")
         ids = []
         for _ in range(jobs):
             ids.append(client.enqueue("noop", queue=QUEUE).id)
             time.sleep(pause)
-        claims = _claims(conn) - before - unasked
+        claims = _statements(conn, "%.claim(%") - before
         waits = [client.get(job).claimed_at for job in ids]
         enqueued = [client.get(job).enqueued_at for job in ids]
     ours.send("stop")
@@ -255,10 +244,12 @@ def _asleep(conn: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-def _claims(conn: psycopg.Connection[Any]) -> int:
-    time.sleep(1.1)
+def _statements(conn: psycopg.Connection[Any], like: str = "%") -> int:
+    """How many there were so far of those that match, but for our own."""
     row = conn.execute(
-        "select calls from pg_stat_user_functions where funcname = 'claim'"
+        "select coalesce(sum(calls), 0) from pg_stat_statements "
+        "where query like %s and query not like '%%pg_stat_statements%%'",
+        (like,),
     ).fetchone()
     return int(row[0]) if row else 0
 

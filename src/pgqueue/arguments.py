@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pgqueue import jsontext
@@ -255,6 +256,16 @@ def job_text(job: NewJob) -> str:
     }
     fields.update({name: value for name, value in options.items() if value is not None})
     return f'{jsontext.dumps(fields, "the job")[:-1]},"payload":{payload}}}'
+
+
+@lru_cache(maxsize=64)
+def name_array(names: tuple[str, ...], what: str) -> str:
+    """The text of a Postgres array of `names`, checked. Workers send the same ones all the time.
+
+    Raises:
+        InvalidJob: one of them is no name.
+    """
+    return "{" + ",".join(f'"{checked_name(name, what)}"' for name in names) + "}"
 
 
 def number_array(numbers: Iterable[int]) -> str:

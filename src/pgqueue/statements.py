@@ -27,6 +27,7 @@ from pgqueue.arguments import (
     checked_span,
     checked_time,
     metadata_text,
+    name_array,
     name_or_none,
     number_array,
     span_array,
@@ -266,7 +267,7 @@ class Statements:
             checked_names(queues, "queue"),
             checked_limit(limit),
             span_text(checked_span(lease, "lease", zero=False)),
-            None if kinds is None else checked_names(kinds, "kind"),
+            None if kinds is None else name_array(tuple(kinds), "kind"),
             None if worker is None else jsontext.checked_text(worker, "worker"),
             floors,
         )

@@ -35,7 +35,7 @@ NAPS = (0.002, 0.004, 0.008, 0.016, 0.032)
 asked for already, a nap would only make us late: measured, 7.5 ms to pick up a job at 50/s.)"""
 BUSY_SECONDS = 0.25
 """After so long without a sleep, producers need not ring for us."""
-FULL_SECONDS = 0.005
+FULL_SECONDS = 0.05
 """After so long without room for another job, others are to be rung instead of us."""
 BEHIND_SECONDS = 0.05
 """Between two looks whether the settler has caught up."""
