@@ -25,6 +25,7 @@ help:
 	@echo "make check   lint, format check, types, import layers, spelling"
 	@echo "make format  format the code and fix what ruff can fix"
 	@echo "make bench   measure claim throughput"
+	@echo "make bench-growth  measure what must not grow with depth, queues, kinds and time"
 	@echo "make bench-peers  measure pgqueue beside other queues, which it installs"
 	@echo "make docs    build the documentation into site/"
 	@echo "make venv    make $(VENV) with everything for development"
@@ -54,6 +55,10 @@ format: $(VENV)/.dev
 .PHONY: bench
 bench: $(VENV)/.bench
 	$(PY) benchmarks/claim_throughput.py
+
+.PHONY: bench-growth
+bench-growth: $(VENV)/.bench
+	$(PY) -m benchmarks.growth $(ARGS)
 
 .PHONY: bench-peers
 bench-peers: $(VENV)/.bench

@@ -1,0 +1,44 @@
+"""The measures of what must not grow, on few jobs."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.growth import parts
+
+from pgqueue import Client
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few repeats as make a median."""
+    monkeypatch.setattr(parts, "REPEATS", 3)
+    monkeypatch.setattr(parts, "SINGLES", 3)
+
+
+def test_cost_by_depth_is_measured_at_each_depth(pgqueue_dsn: str) -> None:
+    """The queue is filled up to each."""
+    depths = list(parts.by_depth(pgqueue_dsn, [500, 1_000]))
+    assert [depth.ready for depth in depths] == [500, 1_000]
+    assert all(depth.claim_us > 0 and depth.enqueue_us > 0 for depth in depths)
+    with Client(pgqueue_dsn) as client:
+        assert client.stats()[0].ready == 1_000 - 3 * parts.CLAIM + 3
+
+
+def test_all_that_is_due_is_promoted(pgqueue_dsn: str) -> None:
+    """While somebody claims."""
+    seconds, longest, wait = parts.promotion(pgqueue_dsn, 500)
+    assert 0 < longest <= seconds
+    assert wait > 0
+
+
+def test_claims_are_measured_among_queues_and_kinds(pgqueue_dsn: str) -> None:
+    """And alone."""
+    assert all(figure > 0 for figure in parts.by_breadth(pgqueue_dsn, 30))
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_the_processes(pgqueue_dsn: str) -> None:
+    """Of a worker that drains, and of the producer before it."""
+    early, late, peak = parts.memory(pgqueue_dsn, 20_000)
+    assert 10 < early <= late + 50 < 300
+    assert 10 < peak < 300
