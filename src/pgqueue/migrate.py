@@ -21,7 +21,7 @@ from pgqueue.statements import DEFAULT_SCHEMA, Statement
 from pgqueue.version import __version__
 
 if TYPE_CHECKING:
-    from pgqueue.statements import Row
+    from pgqueue.readers import Row
 
 LOCK_TIMEOUT = "2s"
 """A migration waits no longer than this for a lock, so that it never holds up workers behind it."""

@@ -7,15 +7,14 @@ of the caller's. All text is rendered once per schema.
 from __future__ import annotations
 
 import builtins
-import re
 from collections.abc import Generator, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from pgqueue import jsontext, models
+from pgqueue import jsontext, models, readers
 from pgqueue.arguments import (
     backoff_text,
     checked_id,
@@ -34,6 +33,7 @@ from pgqueue.arguments import (
     span_text,
 )
 from pgqueue.errors import InvalidJob, JobNotFound, LeaseLost
+from pgqueue.readers import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,18 +41,13 @@ if TYPE_CHECKING:
     from pgqueue.models import JobControl, NewJob
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 
 DEFAULT_SCHEMA = "pgqueue"
 _ENQUEUE_COLUMNS = (
     "kind, payload, queue, priority, run_at, delay, max_attempts, backoff, "
     "dedupe_key, dedupe_until, on_conflict, tags, metadata, ref"
 )
-_SUMMARY = (
-    "id, state, queue, kind, priority, attempt, max_attempts, run_at, enqueued_at, claimed_at, "
-    "lease_until, finished_at, worker, cancel_requested, dedupe_key, tags, metadata, ref"
-)
-_SUMMARY_COLUMNS = _SUMMARY.replace("metadata", "metadata::text")
+_SUMMARY_COLUMNS = readers.SUMMARY.replace("metadata", "metadata::text")
 
 
 @attrs.frozen
@@ -80,99 +75,8 @@ Steps = Generator[Step, Any, T]
 """An operation of several steps: it is sent what each statement gave, and returns its result."""
 
 
-def _one(rows: list[Row]) -> Any:  # noqa: ANN401
-    return rows[0][0]
-
-
-def _none(_: list[Row]) -> None:
-    return None
-
-
-def _first_column(rows: list[Row]) -> list[Any]:
-    return [row[0] for row in rows]
-
-
-def _enqueued(rows: list[Row]) -> models.EnqueueResult:
-    return models.EnqueueResult(*rows[0])
-
-
-def _places(count: int, rows: list[Row]) -> list[Row]:
-    first_id, first_position, ids, positions = rows[0]
-    if ids is None:
-        ids = range(first_id, first_id + count)
-        positions = range(first_position, first_position + count)
-    return list(zip(ids, positions, strict=True))
-
-
-def _in_claim_order(job: models.Job[Any]) -> tuple[int, int]:
-    return (job.priority, job.position)
-
-
-def _json(text: str | None) -> Any:  # noqa: ANN401 - JSON is whatever it is
-    return None if text is None else jsontext.loads(text)
-
-
-def _claimed(control: JobControl | None, rows: list[Row]) -> list[models.Job[Any]]:
-    # JSON comes as text. One value that a driver's reader refuses would cost all jobs of the claim.
-    # Each column by its name: with *columns it takes a third longer.
-    loads, make = jsontext.loads, models.Job
-    jobs = [
-        make(
-            job_id, token, queue, kind, loads(payload), priority, attempt, max_attempts, run_at,
-            enqueued_at, claimed_at, lease_until, position, dedupe_key, tags,
-            None if metadata is None else loads(metadata), ref, control,
-        )
-        for (
-            job_id, token, queue, kind, payload, priority, attempt, max_attempts, run_at,
-            enqueued_at, claimed_at, lease_until, position, dedupe_key, tags, metadata, ref,
-        ) in rows
-    ]  # fmt: skip
-    if len(jobs) > 1:
-        jobs.sort(key=_in_claim_order)
-    return jobs
-
-
-def _summary(row: Row) -> models.JobSummary:
-    names = _SUMMARY.split(", ")
-    fields = dict(zip(names, row, strict=False))
-    fields["state"] = models.JobState(fields["state"])
-    fields["metadata"] = _json(fields["metadata"])
-    return models.JobSummary(**fields)
-
-
-def _summaries(rows: list[Row]) -> list[models.JobSummary]:
-    return [_summary(row) for row in rows]
-
-
 def _storable(entry: Mapping[str, str]) -> dict[str, str]:
     return {key: jsontext.storable_text(value) for key, value in entry.items()}
-
-
-def _attempt(entry: Mapping[str, Any]) -> models.Attempt:
-    times = {name: _time(entry[name]) if name in entry else None for name in ("started", "ended")}
-    return models.Attempt(**{**entry, **times})
-
-
-def _time(text: str) -> datetime:
-    # Postgres leaves out zeros at the end of a fraction, which Python 3.10 does not read.
-    full = re.sub(r"\.\d+", lambda fraction: fraction[0].ljust(7, "0"), text)
-    return datetime.fromisoformat(full).astimezone(timezone.utc)
-
-
-def _detail(job_id: int, rows: list[Row]) -> models.JobDetail:
-    if not rows:
-        raise JobNotFound(job_id)
-    *summary, payload, result, history = rows[0]
-    return models.JobDetail(
-        **attrs.asdict(_summary(tuple(summary)), recurse=False),
-        payload=_json(payload),
-        result=_json(result),
-        history=tuple(_attempt(entry) for entry in history or ()),
-    )
-
-
-def _states(rows: list[Row]) -> dict[int, models.JobState]:
-    return {row[0]: models.JobState(row[1]) for row in rows}
 
 
 class Statements:
@@ -214,7 +118,7 @@ class Statements:
             job.max_attempts, backoff_text(job), job.dedupe_key, job.dedupe_until,
             job.on_conflict, tags, metadata_text(job), job.ref,
         )  # fmt: skip
-        return Statement(self._enqueue, params, _enqueued)
+        return Statement(self._enqueue, params, readers.enqueued)
 
     def enqueue_many(self, jobs: Iterable[str]) -> Statement[builtins.list[Row]]:
         """Stores jobs given as JSON objects (`job_text`)."""
@@ -238,7 +142,7 @@ class Statements:
             f"from (select nextval('{s}.job_id_seq') as id, "
             f"nextval('{s}.position_seq') as position from generate_series(1, %s)) r"
         )
-        return Statement(sql, (count,), partial(_places, count))
+        return Statement(sql, (count,), partial(readers.places, count))
 
     def copy_jobs(self, columns: str, pieces: Iterator[str]) -> Copy:
         """Stores rows as `copytext` writes them."""
@@ -248,7 +152,7 @@ class Statements:
         """What a COPY owes afterwards: new lanes are marked, sleepers rung."""
         sql = f"select {self.quoted}._enqueued(%s::text[], %s::smallint[])"
         queues = [queue for queue, _ in lanes]
-        return Statement(sql, (queues, number_array(p for _, p in lanes)), _none)
+        return Statement(sql, (queues, number_array(p for _, p in lanes)), readers.none)
 
     # Claim and end
 
@@ -271,14 +175,14 @@ class Statements:
             None if worker is None else jsontext.checked_text(worker, "worker"),
             floors,
         )
-        return Statement(self._claim, params, partial(_claimed, control))
+        return Statement(self._claim, params, partial(readers.claimed, control))
 
     def _ending(
         self, sql: str, jobs: Sequence[models.Job[Any]], *more: object
     ) -> Statement[builtins.list[int]]:
         ids = number_array([job.id for job in jobs])
         tokens = number_array([job.token for job in jobs])
-        return Statement(sql, (ids, tokens, *more), _one)
+        return Statement(sql, (ids, tokens, *more), readers.one)
 
     def ack(
         self, jobs: Sequence[models.Job[Any]], results: Sequence[str | None] | None
@@ -347,18 +251,18 @@ class Statements:
         """Cancels jobs by id, whoever has them."""
         sql = f"select id, state from {self.quoted}.cancel(%s::bigint[], %s)"
         text = None if reason is None else jsontext.storable_text(reason)
-        return Statement(sql, (number_array(ids), text), _states)
+        return Statement(sql, (number_array(ids), text), readers.states)
 
     def cancel_ref(self, ref: str, reason: str | None) -> Statement[int]:
         """Cancels the unfinished jobs that refer to `ref`."""
         sql = f"select {self.quoted}.cancel_ref(%s, %s)"
         text = None if reason is None else jsontext.storable_text(reason)
-        return Statement(sql, (jsontext.checked_text(ref, "ref"), text), _one)
+        return Statement(sql, (jsontext.checked_text(ref, "ref"), text), readers.one)
 
     def retry(self, ids: Sequence[int]) -> Statement[builtins.list[int]]:
         """Makes jobs run again now; gives those that will."""
         return Statement(
-            f"select {self.quoted}.retry(%s::bigint[])", (number_array(ids),), _first_column
+            f"select {self.quoted}.retry(%s::bigint[])", (number_array(ids),), readers.first_column
         )
 
     def redrive(self, queue: str | None, kind: str | None, limit: int) -> Statement[int]:
@@ -369,25 +273,26 @@ class Statements:
             name_or_none(kind, "kind"),
             checked_limit(limit),
         )
-        return Statement(sql, params, _one)
+        return Statement(sql, params, readers.one)
 
     def purge(self, queue: str, kind: str | None, limit: int) -> Statement[int]:
         """Deletes waiting jobs."""
         sql = f"select {self.quoted}.purge(%s, %s, %s)"
         params = (checked_name(queue, "queue"), name_or_none(kind, "kind"), checked_limit(limit))
-        return Statement(sql, params, _one)
+        return Statement(sql, params, readers.one)
 
     def pause(self, queue: str, until: datetime | None, reason: str | None) -> Statement[None]:
         """Stops claims from a queue."""
         sql = f"select {self.quoted}.pause(%s, coalesce(%s::timestamptz, 'infinity'), %s)"
         text = None if reason is None else jsontext.storable_text(reason)
         return Statement(
-            sql, (checked_name(queue, "queue"), checked_time(until, "until"), text), _none
+            sql, (checked_name(queue, "queue"), checked_time(until, "until"), text), readers.none
         )
 
     def resume(self, queue: str) -> Statement[bool]:
         """Lets claims go on."""
-        return Statement(f"select {self.quoted}.resume(%s)", (checked_name(queue, "queue"),), _one)
+        sql = f"select {self.quoted}.resume(%s)"
+        return Statement(sql, (checked_name(queue, "queue"),), readers.one)
 
     def maintain(self) -> Statement[models.Maintenance]:
         """One round of upkeep."""
@@ -399,11 +304,12 @@ class Statements:
     ) -> Statement[None]:
         """Asks to be rung for jobs of `kinds` in `queues` for the time of `patience`."""
         sql = f"select {self.quoted}.sleep(%s::text[], %s, %s::interval, %s::text[])"
-        return Statement(sql, (list(queues), worker, span_text(patience), list(kinds)), _none)
+        params = (list(queues), worker, span_text(patience), list(kinds))
+        return Statement(sql, params, readers.none)
 
     def wake(self, worker: str) -> Statement[None]:
         """Asks not to be rung any more."""
-        return Statement(f"select {self.quoted}.wake(%s)", (worker,), _none)
+        return Statement(f"select {self.quoted}.wake(%s)", (worker,), readers.none)
 
     # Look
 
@@ -413,7 +319,7 @@ class Statements:
             f"select {_SUMMARY_COLUMNS}, payload::text, result::text, history "
             f"from {self.quoted}.all_jobs where id = %s"
         )
-        return Statement(sql, (checked_id(job_id),), partial(_detail, job_id))
+        return Statement(sql, (checked_id(job_id),), partial(readers.detail, job_id))
 
     def state(self, job_id: int) -> Statement[models.JobState]:
         """A job's state alone."""
@@ -452,7 +358,7 @@ class Statements:
             f"select {_SUMMARY_COLUMNS} from {self.quoted}.all_jobs {where}"
             "order by id desc limit %s"
         )
-        return Statement(sql, (*given.values(), checked_limit(limit)), _summaries)
+        return Statement(sql, (*given.values(), checked_limit(limit)), readers.summaries)
 
     def stats(self) -> Statement[builtins.list[models.QueueStats]]:
         """Counts per queue."""
