@@ -3,7 +3,7 @@
     python -m benchmarks.peers [--scale 0.1] [--rounds 3] [--systems pgqueue,pg-boss]
 
 It installs the peers' latest versions into a scratch folder, starts a Postgres of its own, and
-measures them in turn. A run at scale 1 is meant to take about a quarter of an hour; nothing
+measures them in turn. A run at scale 1 takes some ten minutes on two cores; nothing
 else should be running meanwhile. docs/benchmarks.md says what each figure means.
 """
 
