@@ -140,7 +140,7 @@ def memory(dsn: str, count: int) -> tuple[float, float, float]:
         while (left := _left(conn)) > 0:
             late = _rss(child.pid)
             early = early or (late if left < 0.9 * count else 0.0)
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks from outside: the worker is not to be disturbed
     ours.send("stop")
     child.join(30)
     return early, late, float(peak)
