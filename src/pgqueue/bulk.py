@@ -5,8 +5,9 @@ goes through the function that is small, or has a key, or a payload that might b
 Postgres counts it.
 
 One COPY takes several batches: the next one is made while the server stores the last. Measured (2
-cores, Postgres 18.6, 100,000 small jobs): 200,000 jobs/s; 125,000 when each pair was made a NewJob
-first, and 65,000 with a COPY for each batch.
+cores, Postgres 18.6, 200,000 small pairs): 220,000 jobs/s; 205,000 when the columns of pairs that
+are always the same were sent, too. (Earlier, on 100,000: 125,000 when each pair was made a NewJob
+first, 65,000 with a COPY for each batch.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pgqueue.arguments import checked_job, checked_name, job_text
-from pgqueue.copytext import COLUMNS, BulkJob, Lines, payload_texts
+from pgqueue.copytext import (
+    COLUMNS,
+    PAIR_COLUMNS,
+    BulkJob,
+    Lines,
+    only_pairs,
+    payload_texts,
+)
 from pgqueue.errors import InvalidJob
 from pgqueue.models import DEFAULT_PRIORITY, EnqueueManyResult, NewJob
 
@@ -89,7 +97,9 @@ class Bulk:
             payloads = self._payloads(self._batch)
             if payloads is not None:
                 yield from self._reserve(len(self._batch))
-                yield self._statements.copy_jobs(COLUMNS, self._pieces(self._batch, payloads))
+                columns = PAIR_COLUMNS if only_pairs(self._batch) else COLUMNS
+                pieces = self._pieces(self._batch, payloads, columns)
+                yield self._statements.copy_jobs(columns, pieces)
             else:
                 texts = (job_text(self._as_new_job(job)) for job in self._batch)
                 rows = yield self._statements.enqueue_many(texts)
@@ -130,19 +140,14 @@ class Bulk:
             self._places = [*reversed(more), *self._places]
             self._reserved += lacking
 
-    def _pieces(self, batch: list[BulkJob], payloads: Sequence[str]) -> Iterator[str]:
+    def _pieces(self, batch: list[BulkJob], payloads: Sequence[str], columns: str) -> Iterator[str]:
         """The text of one COPY, which goes on while places are left and not much time is over."""
         until = time.monotonic() + COPY_SECONDS
         while True:
             places = self._places[: -len(batch) - 1 : -1]
             del self._places[-len(batch) :]
             self._ids.extend(place[0] for place in places)
-            self._lanes.update(
-                (job.queue, job.priority)
-                if isinstance(job, NewJob)
-                else (self._queue, DEFAULT_PRIORITY)
-                for job in batch
-            )
+            self._lanes.update(self._lanes_of(batch))
             yield self._lines.text(batch, payloads, places)
             self._batch = None
             if not self._overlap or not self._places or time.monotonic() > until:
@@ -150,7 +155,14 @@ class Bulk:
             following = self._take_next()
             if following is None or len(following) > len(self._places):
                 return
+            if only_pairs(following) != (columns == PAIR_COLUMNS):
+                return
             more = self._payloads(following)
             if more is None:
                 return
             batch, payloads = following, more
+
+    def _lanes_of(self, batch: Sequence[BulkJob]) -> set[tuple[str, int]]:
+        if only_pairs(batch):
+            return {(self._queue, DEFAULT_PRIORITY)}
+        return {(job.queue, job.priority) for job in map(self._as_new_job, batch)}

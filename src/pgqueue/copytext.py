@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pgqueue import jsontext
 from pgqueue.arguments import backoff_text, metadata_text
 from pgqueue.errors import InvalidJob
-from pgqueue.models import DEFAULT_PRIORITY, NewJob
+from pgqueue.models import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +23,9 @@ COLUMNS = (
     "id, position, run_at, enqueued_at, queue, kind, priority, payload, max_attempts, backoff, "
     "tags, metadata, ref"
 )
+PAIR_COLUMNS = "id, position, queue, kind, payload, max_attempts"
+"""Those of a batch that has only pairs: the rest are the table's defaults, which spares the server
+an eighth of its time (measured: 3.3 us a row instead of 3.8)."""
 _NULL = "\\N"
 _MOST_DIGITS = 56
 """5e-324 has six characters in Python and 326 in Postgres."""
@@ -32,21 +35,27 @@ _EXPONENT = re.compile(r"[0-9]e[-+]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
+def only_pairs(batch: Sequence[BulkJob]) -> bool:
+    """Whether the lines of the batch have no more than `PAIR_COLUMNS`."""
+    return set(map(type, batch)) == {tuple}
+
+
 def payload_texts(batch: Sequence[BulkJob], cap: int) -> list[str] | None:
     """The payloads as JSON; None if one, or its metadata, might be over `cap` bytes in Postgres."""
-    texts = []
-    dumps, surely = jsontext.dumps, cap // _SURE_FACTOR
-    for job in batch:
-        if isinstance(job, NewJob):
-            text = dumps(job.payload)
-            if job.metadata is not None and not _fits(metadata_text(job) or "", cap):
-                return None
-        else:
-            text = "{}" if job[1] is None else dumps(job[1])
-        if len(text) > surely and not _fits(text, cap):
-            return None
-        texts.append(text)
+    texts = [_payload_text(job) for job in batch]
+    surely = cap // _SURE_FACTOR
+    if max(map(len, texts)) > surely and not all(_fits(text, cap) for text in texts):
+        return None
+    metadata = (metadata_text(job) for job in batch if isinstance(job, NewJob))
+    if not all(text is None or _fits(text, cap) for text in metadata):
+        return None
     return texts
+
+
+def _payload_text(job: BulkJob) -> str:
+    if isinstance(job, NewJob):
+        return jsontext.dumps(job.payload)
+    return "{}" if job[1] is None else jsontext.dumps(job[1])
 
 
 def _fits(text: str, cap: int) -> bool:
@@ -61,15 +70,11 @@ class Lines:
 
     def __init__(self, queue: str, now: datetime, default_attempts: int) -> None:
         """`queue` is that of pairs; `now` is the database's time."""
+        self._queue = queue
         # In another zone, a day of Python's has 23 to 25 hours.
         self._now = now.astimezone(timezone.utc)
         self._now_text = self._now.isoformat()
         self._default_attempts = default_attempts
-        times = f"{self._now_text}\t{self._now_text}"
-        self._before_kind = f"\t{times}\t{queue}\t"
-        self._before_payload = f"\t{DEFAULT_PRIORITY}\t"
-        nothing = "\t".join([_NULL] * 4)
-        self._after_payload = f"\t{default_attempts}\t{nothing}\n"
 
     def text(
         self,
@@ -77,30 +82,35 @@ class Lines:
         payloads: Sequence[str],
         places: Iterable[tuple[int, int]],
     ) -> str:
-        """The batch; `places` are pairs of id and position.
+        """The batch; `places` are pairs of id and position. All columns, unless all are pairs.
 
         Raises:
             InvalidJob: a delay is too long.
         """
-        return "".join(self._lines(batch, payloads, places))
+        lines = self._pairs if only_pairs(batch) else self._lines
+        return "".join(lines(batch, payloads, places))
+
+    def _pairs(
+        self,
+        batch: Iterable[Any],
+        payloads: Iterable[str],
+        places: Iterable[tuple[int, int]],
+    ) -> Iterator[str]:
+        before, after = f"\t{self._queue}\t", f"\t{self._default_attempts}\n"
+        for (kind, _), payload, (job_id, position) in zip(batch, payloads, places, strict=True):
+            text = payload.replace("\\", "\\\\") if "\\" in payload else payload
+            yield f"{job_id}\t{position}{before}{kind}\t{text}{after}"
 
     def _lines(
         self,
-        batch: Sequence[BulkJob],
-        payloads: Sequence[str],
+        batch: Iterable[BulkJob],
+        payloads: Iterable[str],
         places: Iterable[tuple[int, int]],
     ) -> Iterator[str]:
-        # Most bulks are of pairs, whose lines differ in four places.
-        before_kind, before_payload = self._before_kind, self._before_payload
-        after_payload = self._after_payload
         for job, payload, (job_id, position) in zip(batch, payloads, places, strict=True):
-            text = payload.replace("\\", "\\\\") if "\\" in payload else payload
-            if isinstance(job, NewJob):
-                yield self._line(job, text, job_id, position)
-            else:
-                yield (
-                    f"{job_id}\t{position}{before_kind}{job[0]}{before_payload}{text}{after_payload}"
-                )
+            new_job = job if isinstance(job, NewJob) else NewJob(*job, queue=self._queue)
+            text = payload.replace("\\", "\\\\")
+            yield self._line(new_job, text, job_id, position)
 
     def _line(self, job: NewJob, payload: str, job_id: int, position: int) -> str:
         run_at, place = self._now_text, str(position)

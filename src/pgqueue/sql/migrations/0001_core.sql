@@ -1,6 +1,12 @@
 -- The tables of pgqueue. @extschema@ is replaced by the quoted schema name.
 -- Words and reasons: docs/architecture.md.
 
+-- For the defaults below; functions/clock.sql says more.
+create function @extschema@.clock() returns timestamptz language sql volatile parallel safe
+begin atomic
+    select pg_catalog.clock_timestamp();
+end;
+
 create sequence @extschema@.job_id_seq as bigint;
 create sequence @extschema@.position_seq as bigint;
 
@@ -12,8 +18,8 @@ create table @extschema@.job (
     id bigint not null default nextval('@extschema@.job_id_seq') primary key,
     -- Place in the lane (queue, priority); drawn when the job becomes ready.
     position bigint default nextval('@extschema@.position_seq'),
-    run_at timestamptz not null default clock_timestamp() check (run_at >= '1900-01-01 00:00Z' and run_at < '9999-01-01 00:00Z'),
-    enqueued_at timestamptz not null default clock_timestamp(),
+    run_at timestamptz not null default @extschema@.clock() check (run_at >= '1900-01-01 00:00Z' and run_at < '9999-01-01 00:00Z'),
+    enqueued_at timestamptz not null default @extschema@.clock(),
     claimed_at timestamptz,
     lease_until timestamptz,
     -- The fencing number of the last claim; it stays after a fail, so that a replayed fail is known.
