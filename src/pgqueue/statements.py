@@ -299,6 +299,14 @@ class Statements:
         sql = f"select promoted, reaped, next_run_at from {self.quoted}.maintain()"
         return Statement(sql, (), lambda rows: models.Maintenance(*rows[0]))
 
+    def upkeep(self) -> Statement[tuple[int, float | None]]:
+        """The same for a worker: how many jobs were moved, and seconds until the next is due."""
+        sql = (
+            "select promoted + reaped, extract(epoch from next_run_at - "
+            f"{self.quoted}.clock())::float8 from {self.quoted}.maintain()"
+        )
+        return Statement(sql, (), lambda rows: rows[0])
+
     def sleep(
         self, queues: Sequence[str], worker: str, patience: timedelta, kinds: Sequence[str]
     ) -> Statement[None]:

@@ -223,6 +223,28 @@ def test_one_job_wakes_two_sleepers_that_run_its_kind(connect: Callable[..., Db]
     assert [notice.payload for notice in listener.conn.notifies(timeout=0.05)] == ["a"]
 
 
+def test_maintenance_rings_for_what_was_left_lying(connect: Callable[..., Db]) -> None:
+    """Half a second after a ring that nobody answered; not for a queue that is paused."""
+    db, listener = connect(), connect()
+    listener.rows("listen pgqueue")
+    for queue in ("a", "b"):
+        db.enqueue(queue=queue)
+        db.call("sleep", [queue], f"w {queue}", timedelta(minutes=1))
+    db.call("pause", "b")
+
+    def rung() -> list[str]:
+        db.call("maintain")
+        return [notice.payload for notice in listener.conn.notifies(timeout=0.05)]
+
+    db.travel(seconds=-1)  # the jobs are not of age yet
+    assert rung() == []
+    db.travel(seconds=3)
+    assert rung() == ["a"]
+    db.call("claim", ["a"])
+    db.travel(seconds=2)
+    assert rung() == []
+
+
 def test_what_dead_sleepers_left_goes_away(db: Db) -> None:
     """An hour later."""
     db.call("sleep", ["a"], "w1", timedelta(seconds=30))

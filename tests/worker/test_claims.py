@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pgqueue import Client, Constant, Handlers, Job
-from pgqueue.worker import settle
+from pgqueue.worker import settle, upkeep
 from pgqueue.worker.options import Options
 
-from .helpers import SECOND, Database, Log, drain, state, until, working
+from .helpers import DEADLINE, SECOND, Database, Log, drain, state, until, working
 
 
 def held(database: Database) -> int:
@@ -223,6 +223,19 @@ def test_scheduled_jobs_are_promoted_by_the_workers_upkeep(
         until(lambda: times)
     waited = times[0] - client.get(job).run_at
     assert timedelta(0) <= waited < timedelta(seconds=3)
+
+
+def test_upkeep_comes_when_the_next_job_is_due(
+    client: Client, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However rare its rounds are."""
+    monkeypatch.setattr(upkeep, "BUSY_INTERVAL", 3600.0)
+    monkeypatch.setattr(upkeep, "IDLE_INTERVAL", 3600.0)
+    ran = threading.Event()
+    handlers.register("a")(lambda _: ran.set())
+    client.enqueue("a", delay=timedelta(seconds=0.5))
+    with working(client, handlers, poll_interval=timedelta(seconds=0.1)):
+        assert ran.wait(DEADLINE)
 
 
 def test_jobs_of_dead_workers_are_reaped_by_the_workers_upkeep(

@@ -83,7 +83,7 @@ class Engine:
         self._heartbeat = Heartbeat(
             self._async_driver, statements, self._leases, options.lease, self._hear_from_thread
         )
-        self._upkeep = Upkeep(self._link("maintenance"), statements)
+        self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases)
         self._pools = self._make_pools(handlers)
         self._claims = [self._claim_loop(pool) for pool in self._pools]
 

@@ -13,22 +13,29 @@ from pgqueue.errors import SchemaError
 
 if TYPE_CHECKING:
     from pgqueue.statements import Statements
+    from pgqueue.worker.leases import Leases
     from pgqueue.worker.link import Link
 
 logger = logging.getLogger("pgqueue.worker")
 
-INTERVAL = 0.5
+BUSY_INTERVAL = 0.5
 """Seconds between two rounds by one process; the database shares the turns among all of them."""
+IDLE_INTERVAL = 1.2
+"""The same while the process holds no job: an expired lease waits for it, at most."""
+SHORTEST_INTERVAL = 0.2
+"""However soon the next scheduled job is due."""
 
 
 class Upkeep:
     """Promotes what is due, reaps what is lost, and so on."""
 
-    def __init__(self, link: Link, statements: Statements) -> None:
+    def __init__(self, link: Link, statements: Statements, leases: Leases) -> None:
         self._link = link
+        self._leases = leases
         self._statements = statements
         self._turn = asyncio.Lock()
         self._stopping = False
+        self._next_due: float | None = None
 
     def stop(self) -> None:
         """Ends `run` after the round under way; cancel its task for an end at once."""
@@ -40,18 +47,23 @@ class Upkeep:
         try:
             # Not just until it is cancelled: before 3.12 asyncio.wait_for may swallow that.
             while not self._stopping:
-                pause = INTERVAL
                 try:
-                    if await self.round():
-                        pause /= 10
+                    pause = BUSY_INTERVAL / 10 if await self.round() else self._pause()
                 except (psycopg.Error, SchemaError) as error:
-                    pause = max(pause, self._link.pause_after(error))
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                    pause = max(BUSY_INTERVAL, self._link.pause_after(error))
+                await asyncio.sleep(pause)
         finally:
             await self._link.close()
 
     async def round(self) -> bool:
         """One round; whether it made jobs ready."""
         async with self._turn:
-            done = await self._link.try_run(self._statements.maintain())
-        return bool(done.promoted or done.reaped)
+            moved, self._next_due = await self._link.try_run(self._statements.upkeep())
+        return moved > 0
+
+    def _pause(self) -> float:
+        interval = BUSY_INTERVAL if self._leases else IDLE_INTERVAL
+        pause = interval * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        if self._next_due is None:
+            return pause
+        return min(pause, max(SHORTEST_INTERVAL, self._next_due))

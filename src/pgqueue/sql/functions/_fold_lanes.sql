@@ -6,17 +6,23 @@
 -- committed late or put back. And it compares the marks with the jobs: lanes out of use are forgotten (or
 -- a queue per customer would slow down every reap for ever), and one that was forgotten while a
 -- transaction, still open then, relied on its mark is found again. So no job stays unseen.
+--
+-- Where a job has been ready for half a second while workers sleep, they are rung once more: a ring that went to
+-- workers that died, or came from a transaction that was seen late, costs a second then, and no worker need poll for it.
 create or replace function @extschema@._fold_lanes(rescan boolean default true) returns void
 language plpgsql volatile
 @settings@
 as $$
 #variable_conflict use_column
 declare
+    v_stale_at timestamptz := @extschema@.clock() - interval '0.5 seconds';
     v_last bigint := coalesce(pg_sequence_last_value('@extschema@.position_seq'), 0);
     v_lane record;
     v_floor bigint;
     v_bottom bigint;
     v_unused boolean;
+    v_ready record;
+    v_stale text[];
 begin
     for v_lane in
         with recursive found as (
@@ -54,11 +60,13 @@ begin
         -- What is drawn now may be committed later, so an empty lane's hints stay this far below.
         v_bottom := coalesce(v_bottom, greatest(v_lane.bottom, v_last - 10000));
         v_floor := case when rescan then v_bottom else greatest(v_bottom, v_lane.floor) end;
-        v_floor := coalesce((
-            select j.position from @extschema@.job j
-            where j.queue = v_lane.queue and j.priority = v_lane.priority and j.position >= v_floor and j.lease_until is null
-            order by j.position limit 1
-        ), greatest(v_floor, v_last - 10000));
+        select j.position, j.run_at into v_ready from @extschema@.job j
+        where j.queue = v_lane.queue and j.priority = v_lane.priority and j.position >= v_floor and j.lease_until is null
+        order by j.position limit 1;
+        v_floor := coalesce(v_ready.position, greatest(v_floor, v_last - 10000));
+        if v_ready.run_at < v_stale_at then
+            v_stale := v_stale || v_lane.queue;
+        end if;
         if v_unused or v_lane.marks > 1
             or v_floor not between v_lane.floor and v_lane.floor + 10000
             or v_bottom not between v_lane.bottom and v_lane.bottom + 10000
@@ -77,5 +85,11 @@ begin
             having count(*) > 0 and not v_unused;
         end if;
     end loop;
+    if v_stale is not null then
+        perform @extschema@._ring(array(
+            select s.name from unnest(v_stale) s (name)
+            where not exists (select from @extschema@.queue p where p.name = s.name and p.paused_until > v_stale_at)
+        ), v_stale_at);
+    end if;
 end
 $$;
