@@ -1,4 +1,4 @@
-"""pgqueue beside PgQueuer, Procrastinate, graphile-worker and pg-boss: one cluster, one run.
+"""pgqueue beside PgQueuer, Procrastinate, Awa, graphile-worker and pg-boss: one cluster, one run.
 
     python -m benchmarks.peers [--scale 0.1] [--rounds 3] [--systems pgqueue,pg-boss]
 

@@ -53,6 +53,7 @@ class Bench:
             Void: not each of the `count` jobs ran once and is finished in the database.
         """
         before = self._number(system, dsn, "finished") or 0
+        files = set(self._files(system, dsn))  # some are truncated meanwhile
         start = wal.position(self.cluster)
         with contextlib.ExitStack() as stack:
             workers = [
@@ -66,7 +67,7 @@ class Bench:
             results = [worker.answer() for worker in workers]
         self._check(system, dsn, count, sum(result["done"] for result in results), before)
         began: float = min(result["first"] for result in results if result["done"])
-        ended = wal.last_commit(self.cluster, start, self._files(system, dsn))
+        ended = wal.last_commit(self.cluster, start, files | set(self._files(system, dsn)))
         if ended is None:
             raise Void(f"the log does not show when {system.name} finished a job")
         return count / (ended - began)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import attrs
 
-PYTHON_PACKAGES = ("pgqueuer[asyncpg]", "uvloop", "procrastinate", "psycopg[binary,pool]")
+PYTHON_PACKAGES = (
+    *("awa-pg", "pgqueuer[asyncpg]", "uvloop"),
+    *("procrastinate", "psycopg[binary,pool]"),
+)
 NODE_VERSION = "22"
 NODE_PACKAGES = ("graphile-worker@latest", "pg-boss@latest", "pg@latest")
 DRIVERS = Path(__file__).parent / "drivers"

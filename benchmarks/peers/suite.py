@@ -140,7 +140,8 @@ class Suite:
     def _sum_latencies(self) -> None:
         systems = {system.name: system for system in self.systems}
         for (name, rate), samples in self._samples.items():
-            self.report.latencies.append(samples.summary(systems[name], rate))
+            if samples.sent:
+                self.report.latencies.append(samples.summary(systems[name], rate))
 
     def _writes(self, system: System) -> None:
         self.report.writes.append(writes.measure(self.bench, self.plan, system))

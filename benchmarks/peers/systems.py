@@ -41,6 +41,7 @@ SYSTEMS = (
     System("pgqueue, batch handlers", "pgqueue.py", "batch", parts=frozenset()),
     System("PgQueuer", "pgqueuer.py"),
     System("Procrastinate", "procrastinate.py", share=0.025),
+    System("Awa", "awa.py", share=0.25),
     System("graphile-worker", "graphile_worker.mjs"),
     System("pg-boss", "pg_boss.mjs"),
 )

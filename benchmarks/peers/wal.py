@@ -5,7 +5,7 @@ It is the whole cluster's; while one system is measured, nobody else writes to i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import attrs
 from benchmarks.peers.cluster import Cluster
@@ -28,7 +28,7 @@ LAST_COMMIT = r"""
     from record
     where record_type = 'COMMIT' and start_lsn > (
         select max(start_lsn) from record
-        where resource_manager = 'Heap' and record_type ~ '^(DELETE|UPDATE|HOT_UPDATE)'
+        where resource_manager = 'Heap' and record_type ~ '^(INSERT|DELETE|UPDATE|HOT_UPDATE)'
         and block_ref ~ %s
     )
     order by start_lsn limit 1
@@ -57,8 +57,8 @@ def counts(cluster: Cluster, start: str, end: str) -> Counts:
     return Counts(*row) if row else Counts(0, 0, 0)
 
 
-def last_commit(cluster: Cluster, start: str, files: Sequence[int]) -> float | None:
-    """When the last update or delete in one of the tables was committed.
+def last_commit(cluster: Cluster, start: str, files: Collection[int]) -> float | None:
+    """When the last row of one of the tables was added, updated or deleted, and committed.
 
     Args:
         cluster: the server.

@@ -40,7 +40,8 @@ class Info(TypedDict):
     finished: str | None
     """SQL: how many jobs are stored as finished; None if the system deletes them."""
     table: str
-    """The table whose rows are updated or deleted when jobs are finished."""
+    """The table whose rows are deleted, updated or added when jobs are finished, and in which
+    nothing else happens afterwards."""
     claim: str
     """A regular expression that the claim's statement matches in the server's log."""
 
