@@ -85,7 +85,7 @@ $(PY):
 
 # One stamp for each set of extras; all of them go stale when pyproject.toml changes.
 $(VENV)/.demo: EXTRAS = embedded,cli
-$(VENV)/.bench: EXTRAS = embedded,bench
+$(VENV)/.bench: EXTRAS = embedded,bench,uvloop
 $(VENV)/.docs: EXTRAS = docs
 $(VENV)/.dev: EXTRAS = all,dev
 $(VENV)/.demo $(VENV)/.bench $(VENV)/.docs $(VENV)/.dev: pyproject.toml | $(PY)

@@ -15,7 +15,7 @@ from benchmarks.peers.suite import PROCESSES, drain_measure
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-OURS = ("#2b6cb0", "#63a4dd", "#1a4a7a", "#9cc7ee")
+OURS = ("#2b6cb0", "#63a4dd", "#1a4a7a", "#9cc7ee", "#0b2545")
 PEERS = ("#d97706", "#6b7280", "#16a34a", "#9333ea", "#dc2626")
 
 

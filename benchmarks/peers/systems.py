@@ -39,6 +39,7 @@ SYSTEMS = (
     System("pgqueue, retention off", "pgqueue.py", "off", parts=frozenset({"writes"})),
     System("pgqueue, sync handlers", "pgqueue.py", "sync", parts=frozenset()),
     System("pgqueue, batch handlers", "pgqueue.py", "batch", parts=frozenset()),
+    System("pgqueue, uvloop", "pgqueue.py", "uvloop", parts=frozenset()),
     System("PgQueuer", "pgqueuer.py"),
     System("Procrastinate", "procrastinate.py", share=0.025),
     System("Awa", "awa.py", share=0.25),

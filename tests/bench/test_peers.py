@@ -30,7 +30,7 @@ def test_a_tiny_round_of_pgqueue_alone_gives_every_figure(tmp_path: Path) -> Non
     rates = {(entry["system"], entry["measure"]): entry["median"] for entry in found["rates"]}
     for measure in ("bulk enqueue", "enqueue one by one", "drain, 2 processes, after ANALYZE"):
         assert rates["pgqueue", measure] > 0
-    for variant in ("retention off", "sync handlers", "batch handlers"):
+    for variant in ("retention off", "sync handlers", "batch handlers", "uvloop"):
         assert rates[f"pgqueue, {variant}", "drain, 1 process"] > 0
     assert {entry["system"] for entry in found["rates"]} > {"floor: raw COPY"}
     assert [entry["rate"] for entry in found["latencies"]] == [50, 1000]

@@ -112,3 +112,21 @@ def test_worker_without_a_schema_does_not_start(run: Run) -> None:
     """It says what to do instead."""
     done = run("worker", "app_jobs", "--drain", "--schema", "missing")
     assert done.code == 4
+
+
+def test_uvloop_runs_it_if_asked(run: Run, pgqueue_client: Client) -> None:
+    """The jobs are run as ever."""
+    pytest.importorskip("uvloop", reason="the extra `uvloop` is not installed")
+    pgqueue_client.enqueue("mail", 1)
+    assert run("worker", "app_jobs", "--drain", "--uvloop").code == 0
+    assert pgqueue_client.get(1).state is JobState.SUCCEEDED
+
+
+def test_uvloop_that_is_missing_is_named_with_its_extra(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything begins."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    done = run("worker", "app_jobs", "--drain", "--uvloop")
+    assert done.code == 2
+    assert "extra `uvloop`" in done.err

@@ -1,4 +1,7 @@
-"""pgqueue itself. Variants: keep (retention as installed), off (0), sync and batch handlers."""
+"""pgqueue itself.
+
+Variants: keep (retention as installed), off (0), sync and batch handlers, uvloop.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,7 @@ class Pgqueue:
                 self._variant, "async"
             ),
             "concurrency": str(CONCURRENCY),
+            "event loop": "uvloop" if self._variant == "uvloop" else "asyncio's",
             "finished jobs": "deleted (retention 0)" if off else "kept for 14 days, then dropped",
         }
         return {
@@ -117,8 +121,15 @@ class Pgqueue:
             handlers.register("noop", queue=QUEUE)(noop_async)
         worker = pgqueue.Worker(self._dsn, handlers, concurrency=CONCURRENCY)
         begin()
-        worker.run(until_idle=True)
+        worker.run(until_idle=True, loop_factory=self._loop_factory())
         return count.drained()
+
+    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        if self._variant != "uvloop":
+            return None
+        import uvloop  # noqa: PLC0415 - the extra `uvloop`
+
+        return uvloop.new_event_loop
 
     def serve(self, ready: Callable[[], None]) -> list[float]:
         """A worker that sleeps until the doorbell rings."""

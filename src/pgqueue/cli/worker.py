@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import click
@@ -77,6 +79,12 @@ _SOME = click.IntRange(min=1)
     help="On SIGTERM or Ctrl-C: end within so long.",
 )
 @click.option("--name", help="The start of the worker's name.  [default: the host's]")
+@click.option(
+    "--uvloop",
+    "on_uvloop",
+    is_flag=True,
+    help="Run on uvloop's event loop instead of asyncio's own (extra `uvloop`).",
+)
 @click.option("--drain", is_flag=True, help="End when no job is ready.")
 @pass_session
 def worker(
@@ -91,6 +99,7 @@ def worker(
     poll_interval: timedelta,
     shutdown_timeout: timedelta,
     name: str | None,
+    on_uvloop: bool,
     drain: bool,
 ) -> int:
     """Run jobs with the handlers of a Python module.
@@ -98,6 +107,7 @@ def worker(
     MODULE[:NAME] is where the pgqueue.Handlers are, such as app.jobs:handlers. Only jobs of the
     kinds that they know are claimed. It goes on until SIGTERM or Ctrl-C; a second one hurries it.
     """
+    loop_factory = _uvloop() if on_uvloop else None
     found = load_handlers(handlers)
     weights = dict(queues) or dict.fromkeys(sorted({k.queue for k in found.kinds}), 1.0)
     # No client: the worker may fork, and a connection must not be made before.
@@ -115,7 +125,15 @@ def worker(
         name=name,
     )
     note(_greeting(found, weights))
-    return made.run(until_idle=drain)
+    return made.run(until_idle=drain, loop_factory=loop_factory)
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415 - the extra `uvloop`
+    except ImportError as error:
+        raise click.UsageError("--uvloop needs uvloop; install pgqueue's extra `uvloop`") from error
+    return uvloop.new_event_loop
 
 
 def _greeting(handlers: Handlers, weights: dict[str, float]) -> str:

@@ -24,7 +24,10 @@ from pgqueue.worker.options import Options, whole
 from pgqueue.worker.processes import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from typing import TypeAlias
+
+    LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 ORPHAN_CHECK_SECONDS = 1.0
 LINGER_SECONDS = 1.0
@@ -122,13 +125,15 @@ class Worker:
         self._supervisor: Supervisor | None = None
         self._stopped = False
 
-    def run(self, *, until_idle: bool = False) -> int:
+    def run(self, *, until_idle: bool = False, loop_factory: LoopFactory | None = None) -> int:
         """Works until SIGTERM, SIGINT or `stop`, then ends in order; a second signal hurries it.
 
         In the main thread it handles those signals while it runs.
 
         Args:
             until_idle: end as soon as no job is ready or due, and all that were claimed have ended.
+            loop_factory: makes the event loop of each process, as in `asyncio.Runner`:
+                `uvloop.new_event_loop`, say; None: asyncio's own.
 
         Returns:
             An exit code: 0, or 1 if handlers had to be cancelled or endings could not be reported
@@ -147,9 +152,9 @@ class Worker:
             self._check(dsn)
             if self._processes == 1:
                 with signals.handled(self.stop):
-                    return _run_loop(self._work(dsn, until_idle=until_idle))
+                    return _run_loop(self._work(dsn, until_idle=until_idle), loop_factory)
             self._supervisor = supervisor = Supervisor(
-                partial(self._work_as_child, dsn, os.getpid(), until_idle=until_idle),
+                partial(self._work_as_child, dsn, os.getpid(), loop_factory, until_idle=until_idle),
                 self.stop,
                 self._processes,
                 patience=self._options.shutdown_timeout.total_seconds(),
@@ -229,9 +234,11 @@ class Worker:
         finally:
             self._engine = self._loop = None
 
-    def _work_as_child(self, dsn: str, parent: int, *, until_idle: bool) -> int:
+    def _work_as_child(
+        self, dsn: str, parent: int, loop_factory: LoopFactory | None, *, until_idle: bool
+    ) -> int:
         self._supervisor = None
-        return _run_loop(self._work_under(parent, dsn, until_idle=until_idle))
+        return _run_loop(self._work_under(parent, dsn, until_idle=until_idle), loop_factory)
 
     async def _work_under(self, parent: int, dsn: str, *, until_idle: bool) -> int:
         watch = asyncio.create_task(self._end_with(parent))
@@ -259,14 +266,14 @@ def _fewer_collections() -> Iterator[None]:
         gc.set_threshold(young, *older)
 
 
-def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+def _run_loop(main: Coroutine[Any, Any, int], factory: LoopFactory | None) -> int:
     """`asyncio.run`, which would wait for ever for what handlers left behind and will not end."""
     with _fewer_collections():
-        return _run_to_the_end(main)
+        return _run_to_the_end(main, factory or asyncio.new_event_loop)
 
 
-def _run_to_the_end(main: Coroutine[Any, Any, int]) -> int:
-    loop = asyncio.new_event_loop()
+def _run_to_the_end(main: Coroutine[Any, Any, int], factory: LoopFactory) -> int:
+    loop = factory()
     try:
         asyncio.set_event_loop(loop)
         task = loop.create_task(main)
