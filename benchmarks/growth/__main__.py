@@ -19,7 +19,7 @@ from pathlib import Path
 
 import attrs
 import psycopg
-from benchmarks.growth import parts
+from benchmarks.growth import clients, parts
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -35,7 +35,7 @@ class Figure:
 
     name: str
     base: float | None
-    """The same where the load is small; None if there is nothing to compare with."""
+    """The same where the load is small, or its floor; None if there is nothing to compare with."""
     value: float
     unit: str
     goal: str
@@ -133,11 +133,22 @@ def _steps(scale: float, depths: list[parts.Depth]) -> Iterator[tuple[str, parts
             Figure("100 idle workers: slowest pick-up", None, 1000 * late, "ms", ""),
         ]
 
+    def by_clients(dsn: str) -> list[Figure]:
+        return [
+            Figure(
+                f"{clients.CLIENTS} clients, {way}, {rates.scene}",
+                rates.median(clients.BARE), rates.median(way), "/s", "0.90",
+            )
+            for rates in clients.by_clients(dsn, seconds=max(0.3, 3 * scale))
+            for way in clients.WAYS[1:]
+        ]  # fmt: skip
+
     yield "depth", by_depth
     yield "promotion", promotion
     yield "queues and kinds", breadth
     yield "memory", memory
     yield "idle workers", idle
+    yield "clients", by_clients
 
 
 @contextmanager

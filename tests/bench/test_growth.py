@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
-from benchmarks.growth import parts
+from benchmarks.growth import clients, parts
 
 from pgqueue import Client
 
@@ -42,3 +43,15 @@ def test_memory_is_that_of_the_processes(pgqueue_dsn: str) -> None:
     early, late, peak = parts.memory(pgqueue_dsn, 20_000)
     assert 10 < early <= late + 50 < 300
     assert 10 < peak < 300
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_clients_enqueue_in_every_scene(pgqueue_dsn: str) -> None:
+    """Each way beside the others, and what was left is of the busy workers only."""
+    found = clients.by_clients(pgqueue_dsn, seconds=0.2, rounds=1)
+    assert len(found) == 4
+    assert all(rates.median(way) > 0 for rates in found for way in clients.WAYS)
+    with psycopg.connect(pgqueue_dsn) as conn:
+        states = {row[0] for row in conn.execute("select state::text from pgqueue.archive")}
+    assert states == {"succeeded"}

@@ -26,6 +26,11 @@ class Bare:
         self.dsn = dsn
         self.job = f'"{schema}".bare_job'
         self.archive = f'"{schema}".bare_archive'
+        self.insert = (
+            f"insert into {self.job} (queue, kind, payload, max_attempts) "
+            "values (%s, %s, %s::jsonb, 20) returning id"
+        )
+        """Stores one job; its parameters are queue, kind and payload."""
         self._schema = f'"{schema}"'
         self._conn = psycopg.connect(dsn, autocommit=True)
 
@@ -51,14 +56,11 @@ class Bare:
 
     def insert_one_by_one(self, count: int) -> float:
         """Seconds for `count` inserts, each its own transaction."""
-        sql = (
-            f"insert into {self.job} (queue, kind, payload, max_attempts) "
-            "values (%s, %s, %s::jsonb, 20) returning id"
-        )
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             return _seconds(
                 lambda: [
-                    conn.execute(sql, ("bench", "noop", PAYLOAD)).fetchone() for _ in range(count)
+                    conn.execute(self.insert, ("bench", "noop", PAYLOAD)).fetchone()
+                    for _ in range(count)
                 ]
             )
 
