@@ -26,6 +26,7 @@ help:
 	@echo "make format  format the code and fix what ruff can fix"
 	@echo "make bench   measure claim throughput"
 	@echo "make bench-growth  measure what must not grow with depth, queues, kinds and time"
+	@echo "make bench-held  measure a worker while somebody holds an old snapshot"
 	@echo "make bench-peers  measure pgqueue beside other queues, which it installs"
 	@echo "make docs    build the documentation into site/"
 	@echo "make venv    make $(VENV) with everything for development"
@@ -59,6 +60,10 @@ bench: $(VENV)/.bench
 .PHONY: bench-growth
 bench-growth: $(VENV)/.bench
 	$(PY) -m benchmarks.growth $(ARGS)
+
+.PHONY: bench-held
+bench-held: $(VENV)/.bench
+	$(PY) -m benchmarks.held $(ARGS)
 
 .PHONY: bench-peers
 bench-peers: $(VENV)/.bench

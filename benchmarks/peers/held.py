@@ -23,7 +23,7 @@ def rounds(bench: Bench, plan: Plan, system: System) -> Iterator[HeldRound]:
     bench.cluster.log_statement_times(database(system))
     churned = 0
     deadline = time.monotonic() + seconds
-    with _snapshot(dsn):
+    with snapshot(dsn):
         while churned < most and time.monotonic() < deadline:
             enqueued = bench.enqueue(system, dsn, size)
             logged = bench.cluster.logged()
@@ -35,7 +35,8 @@ def rounds(bench: Bench, plan: Plan, system: System) -> Iterator[HeldRound]:
 
 
 @contextmanager
-def _snapshot(dsn: str) -> Iterator[None]:
+def snapshot(dsn: str) -> Iterator[None]:
+    """A transaction that stays open meanwhile, and with it what it could see."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("begin isolation level repeatable read, read only")
         conn.execute("select count(*) from pg_class")  # a snapshot is taken with the first query
