@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from pgqueue.cli.times import Clock, span
+from pgqueue.cli.times import Clock
+from pgqueue.words import span
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 

@@ -13,6 +13,7 @@ from pgqueue.cli.params import COUNT
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.errors import JobNotFound
 from pgqueue.models import JobState
+from pgqueue.words import quantity
 
 RETRY_MOST = 1000
 
@@ -55,7 +56,7 @@ def _retried(state: JobState, done: bool) -> str:  # noqa: FBT001 - a fact about
 def redrive(session: Session, *, queue: str | None, kind: str | None, limit: int) -> Exit:
     """Run dead jobs again, those dead the longest first."""
     count = session.client().redrive(queue, kind=kind, limit=limit)
-    text = f"{output.quantity(count, 'dead job')} will run again" if count else "no dead jobs"
+    text = f"{quantity(count, 'dead job')} will run again" if count else "no dead jobs"
     if count == limit:
         text += "; there may be more: repeat the command"
     output.answer(session.json, {"retried": count}, text)
@@ -77,7 +78,7 @@ def cancel(session: Session, ids: Sequence[int], *, ref: str | None, reason: str
     if ref is None:
         return _tell(session, ids, session.client().cancel(ids, reason), _cancelled)
     count = session.client().cancel_ref(ref, reason)
-    text = f"{output.quantity(count, 'job')} cancelled, or asked to stop"
+    text = f"{quantity(count, 'job')} cancelled, or asked to stop"
     output.answer(
         session.json, {"cancelled": count}, text if count else f"no unfinished jobs about {ref!r}"
     )

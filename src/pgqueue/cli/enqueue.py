@@ -13,10 +13,11 @@ import click
 from pgqueue import jsontext, models
 from pgqueue.cli import params
 from pgqueue.cli.command import Command
-from pgqueue.cli.output import answer, quantity
+from pgqueue.cli.output import answer
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.errors import PayloadError
 from pgqueue.retry import RetryPolicy
+from pgqueue.words import quantity
 
 
 @click.command(cls=Command)

@@ -13,8 +13,9 @@ from pgqueue.cli.command import Command
 from pgqueue.cli.params import job_id, positive_duration
 from pgqueue.cli.report import printable
 from pgqueue.cli.session import Session, pass_session
-from pgqueue.cli.times import Clock, span
+from pgqueue.cli.times import Clock
 from pgqueue.models import Attempt, JobDetail, JobState
+from pgqueue.words import span
 
 _BAD = ("failed", "expired")
 

@@ -164,11 +164,6 @@ def block(title: str, text: str, *, style: str = "") -> None:
         console.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
 
 
-def quantity(count: int, singular: str, plural: str | None = None) -> str:
-    """`1 job`, `3 jobs`, `12,000 jobs`."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
 def answer(json: bool, value: Mapping[str, Any], text: str) -> None:  # noqa: FBT001 - the session's flag
     """One result, as JSON or in words."""
     if json:

@@ -12,8 +12,9 @@ from pgqueue.cli import output, params
 from pgqueue.cli.command import Command
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.session import Session, pass_session
-from pgqueue.cli.times import Clock, span
+from pgqueue.cli.times import Clock
 from pgqueue.models import QueueStats
+from pgqueue.words import quantity, span
 
 BATCH = 10_000
 """Jobs deleted in one transaction."""
@@ -124,7 +125,7 @@ def purge(session: Session, queue: str, *, kind: str | None, dry_run: bool, yes:
     Ready and scheduled jobs go; running and finished ones stay.
     """
     waiting = _waiting(session, queue, kind)
-    jobs = output.quantity(waiting, "waiting job")
+    jobs = quantity(waiting, "waiting job")
     what = {"queue": queue, "kind": kind}
     if dry_run:
         output.answer(session.json, {**what, "waiting": waiting}, f"{jobs} in queue {queue!r}")
@@ -132,9 +133,7 @@ def purge(session: Session, queue: str, *, kind: str | None, dry_run: bool, yes:
     if waiting and not yes:
         confirm(f"Delete {jobs} of queue {queue!r} for good?")
     purged = _purge(session, queue, kind) if waiting else 0
-    output.answer(
-        session.json, {**what, "purged": purged}, f"{output.quantity(purged, 'job')} deleted"
-    )
+    output.answer(session.json, {**what, "purged": purged}, f"{quantity(purged, 'job')} deleted")
     return Exit.OK if purged else Exit.NEGATIVE
 
 

@@ -14,9 +14,10 @@ from pgqueue.cli import output, params
 from pgqueue.cli.command import Command
 from pgqueue.cli.report import note
 from pgqueue.cli.session import Session, pass_session
-from pgqueue.cli.times import Clock, span
+from pgqueue.cli.times import Clock
 from pgqueue.errors import DatabaseUnavailable
 from pgqueue.models import Maintenance
+from pgqueue.words import quantity, span
 
 
 @click.command(cls=Command)
@@ -58,8 +59,8 @@ def _tell(session: Session, done: Maintenance) -> None:
     if session.json:
         output.json_line(done)
         return
-    claims = output.quantity(done.reaped, "expired claim")
-    text = f"promoted {output.quantity(done.promoted, 'job')}, ended {claims}"
+    claims = quantity(done.reaped, "expired claim")
+    text = f"promoted {quantity(done.promoted, 'job')}, ended {claims}"
     if done.next_run_at is not None:
         text += (
             f"; the next job is due {Clock(session.clock(), session.utc).when(done.next_run_at)}"
