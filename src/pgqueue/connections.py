@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import random
 import re
 import selectors
+import socket
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -231,3 +233,12 @@ def has_news(fileno: int) -> bool:
     with _Selector() as selector:
         selector.register(fileno, selectors.EVENT_READ)
         return bool(selector.select(0))
+
+
+def cut(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Ends the statement under way on `conn` with an error, without a word to the server."""
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(conn.fileno())) as shared,
+    ):
+        shared.shutdown(socket.SHUT_RDWR)

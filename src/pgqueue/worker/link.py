@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import random
-import socket
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from pgqueue.connections import RETRYABLE, retry_pause, translate
+from pgqueue.connections import RETRYABLE, cut, retry_pause, translate
 from pgqueue.errors import DatabaseUnavailable, PermissionDenied, SchemaError
 
 if TYPE_CHECKING:
@@ -79,7 +76,7 @@ class Link:
         """
         conn = await self.connection()
         # Not by cancelling the task: psycopg would then talk to the server that does not answer.
-        watchdog = asyncio.get_running_loop().call_later(self._reply_timeout, _cut, conn)
+        watchdog = asyncio.get_running_loop().call_later(self._reply_timeout, cut, conn)
         try:
             result = await self._driver.execute(statement, conn)
             if not conn.autocommit:
@@ -123,7 +120,7 @@ class Link:
     def cut(self) -> None:
         """Ends the statement under way, if there is one, with DatabaseUnavailable."""
         if self._conn is not None:
-            _cut(self._conn)
+            cut(self._conn)
 
     def kill(self) -> None:
         """Closes the connection under the statement under way; its task is to be cancelled next.
@@ -144,11 +141,3 @@ async def _usable(conn: psycopg.AsyncConnection[Any]) -> bool:
     if not conn.autocommit and not conn.closed:
         await conn.rollback()
     return conn.pgconn.transaction_status is TransactionStatus.IDLE
-
-
-def _cut(conn: psycopg.AsyncConnection[Any]) -> None:
-    with (
-        contextlib.suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(conn.fileno())) as shared,
-    ):
-        shared.shutdown(socket.SHUT_RDWR)
