@@ -72,11 +72,12 @@ class _Target(Generic[Pool]):
 
 
 def _dsn_of(pool: Any) -> str:  # noqa: ANN401
-    if not isinstance(pool.conninfo, str) or not isinstance(pool.kwargs, dict):
+    kwargs = {} if pool.kwargs is None else pool.kwargs
+    if not isinstance(pool.conninfo, str) or not isinstance(kwargs, dict):
         raise ConfigurationError(
             "the pool that was given has no fixed DSN; pass a DSN to what needs one"
         )
-    parts = {name: value for name, value in pool.kwargs.items() if name not in _NOT_DSN}
+    parts = {name: value for name, value in kwargs.items() if name not in _NOT_DSN}
     return resolve_dsn(conninfo.make_conninfo(pool.conninfo, **parts))
 
 

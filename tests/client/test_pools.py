@@ -109,6 +109,14 @@ def test_given_pool_tells_where_the_queue_is(
     assert conninfo_to_dict(client.dsn).items() >= conninfo_to_dict(pgqueue_dsn).items()
 
 
+def test_given_pool_needs_no_more_than_a_dsn(
+    make_client: Callable[..., Client], make_pool: Callable[..., Any], pgqueue_dsn: str
+) -> None:
+    """As pools are made most often, without arguments for their connections."""
+    client = make_client(make_pool(pgqueue_dsn, min_size=0, max_size=1))
+    assert conninfo_to_dict(client.dsn).items() >= conninfo_to_dict(pgqueue_dsn).items()
+
+
 def test_pool_without_a_fixed_dsn_is_told(flavour: str, make_client: Callable[..., Client]) -> None:
     """Only what needs one, such as a worker, has to do without."""
 
