@@ -16,6 +16,7 @@ from pgqueue.cli.bench import bench
 from pgqueue.cli.command import App, help_instead
 from pgqueue.cli.decide import cancel, redrive, retry
 from pgqueue.cli.demo import demo
+from pgqueue.cli.doctor import doctor
 from pgqueue.cli.enqueue import enqueue
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.job import job
@@ -30,7 +31,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "The schema": (migrate, grant),
     "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
     "Queues": (stats, pause, resume, purge),
-    "Run": (worker, maintain),
+    "Run": (worker, maintain, doctor),
     "Try": (server, demo, bench),
 }
 
