@@ -160,6 +160,12 @@ def _read_only(error: psycopg.Error, _: str) -> Exception:
 
 
 def _permission_denied(error: psycopg.Error, schema: str) -> Exception:
+    if "row-level security" in _text(error):
+        return errors.PermissionDenied(
+            f"{_text(error)}: the job would be another tenant's than this session's; set "
+            "pgqueue.tenant, as in select set_config('pgqueue.tenant', 'acme', true). "
+            "Nothing was written"
+        )
     return errors.PermissionDenied(
         f"{_text(error)}; have the schema's owner run: "
         f"select \"{schema}\".grant_access('this role', 'producer')  -- or worker, or viewer"

@@ -97,6 +97,7 @@ def functions() -> str:
     settings = "\n".join(line for line in lines if not line.startswith("--"))
     files = (f for f in (folder / "functions").iterdir() if f.name.endswith(".sql"))
     texts = [file.read_text("utf-8") for file in sorted(files, key=lambda f: f.name)]
+    texts.append((folder / "access.sql").read_text("utf-8"))
     return "\n".join(texts).replace("@settings@", settings)
 
 

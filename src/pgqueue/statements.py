@@ -125,9 +125,15 @@ class Statements:
         return Statement(self._enqueue_many, (f"[{','.join(jobs)}]",), list)
 
     def limits(self) -> Statement[Row]:
-        """The database's time, the default number of attempts, and the payload cap in bytes."""
+        """The database's time, the default attempts, the payload cap in bytes, and if COPY may be.
+
+        It may not where the caller sees but some rows: Postgres refuses it then.
+        """
         s = self.quoted
-        sql = f"select {s}.clock(), max_attempts, max_payload_bytes from {s}.setting"
+        sql = (
+            f"select {s}.clock(), max_attempts, max_payload_bytes, "
+            f"not pg_catalog.row_security_active('{s}.job') from {s}.setting"
+        )
         return Statement(sql, (), lambda rows: rows[0])
 
     def reserve(self, count: int) -> Statement[builtins.list[Row]]:

@@ -99,7 +99,7 @@ def test_keys_are_taken_in_one_order(connect: Callable[..., Db], how: str) -> No
     low, middle, high = (
         {"kind": "k", "dedupe_key": row.key}
         for row in db.rows(
-            "select key from unnest('{a,b,c}'::text[]) key order by pgqueue._dedupe_hash('k', key)"
+            "select key from unnest('{a,b,c}'::text[]) key order by pgqueue._dedupe_hash(null, 'k', key)"
         )
     )
     ids = [row[1] for row in db.enqueue_many(middle, high, low)]

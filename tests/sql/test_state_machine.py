@@ -64,7 +64,7 @@ VIOLATIONS = {
     "a key that is not held as its scope says": (
         "select id from pgqueue.job where dedupe_hash is distinct from case "
         "when dedupe_until = 'start' and lease_until is not null then null "
-        "else pgqueue._dedupe_hash(kind, dedupe_key) end"
+        "else pgqueue._dedupe_hash(tenant, kind, dedupe_key) end"
     ),
     "a lane without a mark, or a claimed job above its head": (
         "select j.id from pgqueue.job j where position is not null and not exists (select from pgqueue.lane l "

@@ -10,12 +10,13 @@ begin
     end if;
     insert into @extschema@.archive (
         id, state, finished_at, run_at, enqueued_at, claimed_at, token, attempt, max_attempts, priority, queue,
-        kind, payload, worker, backoff, dedupe_until, dedupe_key, tags, metadata, ref, history
+        kind, payload, worker, backoff, dedupe_until, dedupe_key, tags, metadata, ref, history,
+        tenant
     )
     values (
         job.id, state, moment, job.run_at, job.enqueued_at, job.claimed_at, job.token, job.attempt,
         job.max_attempts, job.priority, job.queue, job.kind, job.payload, job.worker, job.backoff,
-        job.dedupe_until, job.dedupe_key, job.tags, job.metadata, job.ref, history
+        job.dedupe_until, job.dedupe_key, job.tags, job.metadata, job.ref, history, job.tenant
     );
 end
 $$;

@@ -1,8 +1,9 @@
--- Keys are per kind, and stored hashed: a B-tree entry may not exceed 2,704 bytes, a key may.
-create or replace function @extschema@._dedupe_hash(kind text, dedupe_key text) returns bytea
-language sql stable strict parallel safe
+-- Keys are per tenant and kind, and stored hashed: a B-tree entry may not exceed 2,704 bytes, a key may. Neither tenants nor
+-- kinds have control characters, so that no key of one can pass for that of another.
+create or replace function @extschema@._dedupe_hash(tenant text, kind text, dedupe_key text) returns bytea
+language sql stable parallel safe
 begin atomic
-    select sha256(convert_to(kind || chr(31) || dedupe_key, 'UTF8'));
+    select sha256(convert_to(coalesce(tenant || chr(30), '') || kind || chr(31) || dedupe_key, 'UTF8'));
 end;
 
 -- Stores `new` unless its dedupe key is held; returns the holder's id, or null when it was stored.

@@ -28,7 +28,8 @@ begin
     ), kept as (
         insert into @extschema@.archive (
             id, state, finished_at, run_at, enqueued_at, claimed_at, token, attempt, max_attempts, priority, queue,
-            kind, payload, worker, backoff, dedupe_until, dedupe_key, tags, metadata, ref, history, result
+            kind, payload, worker, backoff, dedupe_until, dedupe_key, tags, metadata, ref, history, result,
+            tenant
         )
         select e.id, _finish.state, v_now, e.run_at, e.enqueued_at, e.claimed_at, e.token, e.attempt,
             e.max_attempts, e.priority, e.queue, e.kind, e.payload, e.worker, e.backoff, e.dedupe_until,
@@ -37,7 +38,7 @@ begin
                 e.history, e.attempt, e.claimed_at, v_now, e.worker, _finish.state,
                 jsonb_build_object('message', e.reason)
             ) end,
-            e.result
+            e.result, e.tenant
         from ended e
         where v_keep
     )

@@ -36,6 +36,9 @@ begin
             v_name := format('archive_%s_%s', v_class, to_char(v_from, 'YYYYMMDD_HH24'));
             begin
                 execute format('create table @extschema@.%I (like @extschema@.archive including defaults including constraints)', v_name);
+                if (select c.relrowsecurity from pg_class c where c.oid = '@extschema@.archive'::regclass) then
+                    execute format('alter table @extschema@.%I enable row level security', v_name);
+                end if;
                 -- What came while there was no partition (nobody maintained) moves over, unless it is much.
                 execute format(
                     'select count(*) from (select from @extschema@.archive_%s_default where finished_at >= $1 and finished_at < $2 limit 20001) d',

@@ -42,7 +42,7 @@ begin
         where j.id = any (_put_back.ids) and j.dedupe_until = 'start' and j.dedupe_hash is null
         order by j.id
     loop
-        v_holder := @extschema@._take_key_back(v_job.id, @extschema@._dedupe_hash(v_job.kind, v_job.dedupe_key));
+        v_holder := @extschema@._take_key_back(v_job.id, @extschema@._dedupe_hash(v_job.tenant, v_job.kind, v_job.dedupe_key));
         if v_holder is not null then
             delete from @extschema@.job j where j.id = v_job.id;
             v_job.token := case when v_expired then null else v_job.token end;

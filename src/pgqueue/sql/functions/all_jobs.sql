@@ -9,10 +9,10 @@ select j.id,
     end as state,
     j.queue, j.kind, j.priority, j.attempt, j.max_attempts, j.run_at, j.enqueued_at, j.claimed_at, j.lease_until,
     null::timestamptz as finished_at, j.worker, j.cancel_requested, j.dedupe_key, j.tags, j.metadata, j.ref,
-    j.payload, null::jsonb as result, j.history
+    j.payload, null::jsonb as result, j.history, j.tenant
 from @extschema@.job j
 union all
 select a.id, a.state, a.queue, a.kind, a.priority, a.attempt, a.max_attempts, a.run_at, a.enqueued_at,
     a.claimed_at, null, a.finished_at, a.worker, false, a.dedupe_key, a.tags, a.metadata, a.ref,
-    a.payload, a.result, a.history
+    a.payload, a.result, a.history, a.tenant
 from @extschema@.archive a;

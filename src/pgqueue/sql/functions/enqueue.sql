@@ -87,7 +87,8 @@ begin
         v_job.backoff := backoff;
         v_job.dedupe_until := coalesce(dedupe_until, 'finish');
         v_job.dedupe_key := dedupe_key;
-        v_job.dedupe_hash := @extschema@._dedupe_hash(kind, dedupe_key);
+        v_job.tenant := nullif(current_setting('pgqueue.tenant', true), '');
+        v_job.dedupe_hash := @extschema@._dedupe_hash(v_job.tenant, kind, dedupe_key);
         v_job.tags := tags;
         v_job.metadata := metadata;
         v_job.ref := ref;

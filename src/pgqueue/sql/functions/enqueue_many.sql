@@ -9,6 +9,7 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
+    v_tenant text := nullif(current_setting('pgqueue.tenant', true), '');
     v_count integer;
     v_ids bigint[];
     v_positions bigint[];
@@ -39,7 +40,7 @@ begin
     -- To take the free keys in one statement, and then to come back to those that were held, broke that order where a
     -- holder ended in between: of four producers' batches of the same keys a quarter ended in deadlocks.
     for v_new in
-        select n.*, @extschema@._dedupe_hash(n.kind, n.dedupe_key) as hash
+        select n.*, @extschema@._dedupe_hash(v_tenant, n.kind, n.dedupe_key) as hash
         from @extschema@._incoming(jobs, v_now) n
         where n.dedupe_key is not null
         order by hash, n.place
@@ -62,6 +63,7 @@ begin
         v_job.tags := v_new.tags;
         v_job.metadata := v_new.metadata;
         v_job.ref := v_new.ref;
+        v_job.tenant := v_tenant;
         v_holder := @extschema@._enqueue_once(v_job, v_new.on_conflict);
         if v_holder is not null then
             v_ids[v_new.place] := v_holder;

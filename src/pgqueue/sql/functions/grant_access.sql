@@ -1,5 +1,5 @@
 -- Gives an existing role what it needs and no more: 'producer' enqueues, 'worker' also claims, ends and
--- maintains, 'viewer' reads. The owner of the schema calls it, again after each upgrade. Functions are
+-- maintains, 'viewer' reads; 'tenant' enqueues, reads, cancels and retries what is its own, see isolate_tenants(). The owner of the schema calls it, again after each upgrade. Functions are
 -- SECURITY INVOKER, so these are the grants of the tables beneath.
 create or replace function @extschema@.grant_access(grantee name, access text) returns void
 language plpgsql volatile
@@ -12,13 +12,22 @@ declare
         'usage on schema @extschema@',
         'usage on sequence @extschema@.job_id_seq, @extschema@.position_seq',
         'select on @extschema@.migration, @extschema@.setting, @extschema@.lane, @extschema@.sleeper, @extschema@.queue',
-        'insert on @extschema@.job, @extschema@.lane',
+        'insert on @extschema@.job',
+        -- Not its floor, below which claims do not look.
+        'insert (queue, priority, head) on @extschema@.lane',
         'select (id, dedupe_hash, lease_until, position, priority, queue) on @extschema@.job',
         'update (attempt, payload, run_at, position, priority, queue, max_attempts, backoff, dedupe_until, tags, metadata, ref) on @extschema@.job'
     ];
     v_view text[] := array[
         'usage on schema @extschema@',
         'select on all tables in schema @extschema@'
+    ];
+    -- Row security keeps it to rows of its own. It has no right to write a token, and so cannot claim.
+    v_own text[] := v_produce || array[
+        'select, delete on @extschema@.job',
+        'select on @extschema@.all_jobs',
+        'update (cancel_requested) on @extschema@.job',
+        'select, insert, update, delete on @extschema@.archive'
     ];
     v_work text[] := v_produce || v_view || array[
         'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
@@ -30,21 +39,31 @@ declare
         'execute on function @extschema@._partitions()'
     ];
 begin
-    v_grants := case access when 'producer' then v_produce when 'worker' then v_work when 'viewer' then v_view end;
+    v_grants := case access when 'producer' then v_produce when 'worker' then v_work when 'viewer' then v_view when 'tenant' then v_own end;
     if v_grants is null then
-        raise exception 'access is %; use producer, worker or viewer', coalesce(access, 'null') using errcode = 'PQ002';
+        raise exception 'access is %; use producer, worker or viewer, or tenant', coalesce(access, 'null') using errcode = 'PQ002';
+    end if;
+    if access = 'tenant' and not (select c.relrowsecurity from pg_class c where c.oid = '@extschema@.job'::regclass) then
+        raise exception 'without row security a tenant would see all jobs; call isolate_tenants() first' using errcode = 'PQ002';
     end if;
     foreach v_grant in array v_grants loop
         execute format('grant %s to %I', v_grant, grantee);
     end loop;
-    -- Everybody may run functions by default, but not where default privileges were revoked.
     for v_grant in
         select format('execute on function %s', p.oid::regprocedure) from pg_proc p
-        where p.pronamespace = '@extschema@'::regnamespace and not p.prosecdef and p.proname <> 'grant_access'
+        where p.pronamespace = '@extschema@'::regnamespace and case
+            when p.prosecdef or p.proname in ('grant_access', 'isolate_tenants', 'bind_tenant', '_every_tenant') then false
+            -- The parts of others, which everybody may run by default, but not where default privileges were revoked.
+            when p.proname ~ '^_' or p.proname = 'clock' or access = 'worker' then true
+            when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
+            when access = 'viewer' then p.proname = 'stats'
+            else p.proname in (
+                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge'
+            )
+        end
     loop
         execute format('grant %s to %I', v_grant, grantee);
     end loop;
+    perform @extschema@._every_tenant();
 end
 $$;
-revoke execute on function @extschema@.grant_access(name, text) from public;
-revoke execute on function @extschema@._partitions() from public;

@@ -28,7 +28,7 @@ begin
                 select a.id from @extschema@.archive a where a.id = any (retry.ids) order by a.id for update
             )) returning a.*
         )
-        select g.* from gone g order by @extschema@._dedupe_hash(g.kind, g.dedupe_key), g.id
+        select g.* from gone g order by @extschema@._dedupe_hash(g.tenant, g.kind, g.dedupe_key), g.id
     loop
         v_job := null;
         v_job.id := v_old.id;
@@ -46,11 +46,12 @@ begin
         v_job.backoff := v_old.backoff;
         v_job.dedupe_until := v_old.dedupe_until;
         v_job.dedupe_key := v_old.dedupe_key;
-        v_job.dedupe_hash := @extschema@._dedupe_hash(v_old.kind, v_old.dedupe_key);
+        v_job.dedupe_hash := @extschema@._dedupe_hash(v_old.tenant, v_old.kind, v_old.dedupe_key);
         v_job.tags := v_old.tags;
         v_job.metadata := v_old.metadata;
         v_job.ref := v_old.ref;
         v_job.history := v_old.history;
+        v_job.tenant := v_old.tenant;
         if @extschema@._enqueue_once(v_job, 'return') is null then
             perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority], v_job.kind);
             return next v_job.id;
@@ -77,7 +78,7 @@ begin
             -- One whose key is held would be passed over, now and with every call.
             and not exists (
                 select from @extschema@.job j
-                where j.dedupe_hash = @extschema@._dedupe_hash(a.kind, a.dedupe_key)
+                where j.dedupe_hash = @extschema@._dedupe_hash(a.tenant, a.kind, a.dedupe_key)
             )
         order by a.id
         limit redrive.count

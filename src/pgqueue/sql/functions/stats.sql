@@ -22,7 +22,7 @@ begin
             min(j.run_at) filter (where j.position is not null and j.lease_until is null) as oldest
         from @extschema@.job j group by j.queue
     ) j
-    full join (select a.queue, count(*) as dead from @extschema@.archive_dead a group by a.queue) d using (queue)
+    full join (select a.queue, count(*) as dead from @extschema@.archive a where a.state = 'dead' group by a.queue) d using (queue)
     full join (select distinct l.queue from @extschema@.lane l) l using (queue)
     full join (
         select q.name as queue, q.paused_until from @extschema@.queue q where q.paused_until > v_now

@@ -42,7 +42,10 @@ create table @extschema@.job (
     tags text[],
     metadata jsonb,
     ref text collate "C",
-    history jsonb
+    history jsonb,
+    -- To whom the job belongs: the session says. It matters once isolate_tenants() was called, and a null takes no room.
+    tenant text collate "C" default nullif(current_setting('pgqueue.tenant', true), '')
+        check (tenant ~ '^[A-Za-z0-9_.:/@-]+$' and octet_length(tenant) <= 128)
 ) with (
     fillfactor = 40,
     -- Dead rows are the cost of a queue: vacuum early, without pauses, and never take the
@@ -86,7 +89,8 @@ create table @extschema@.archive (
     metadata jsonb,
     ref text collate "C",
     history jsonb,
-    result jsonb
+    result jsonb,
+    tenant text collate "C"
 ) partition by list (state);
 create index archive_id on @extschema@.archive (id);
 
