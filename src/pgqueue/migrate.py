@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = "2s"
 """A migration waits no longer than this for a lock, so that it never holds up workers behind it."""
 ATTEMPTS = 10
+_SET, _SHOW = "pg_catalog.set_config", "pg_catalog.current_setting"
 
 
 @attrs.frozen
@@ -143,6 +144,10 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
         f"set local lock_timeout = '{LOCK_TIMEOUT}';",
         "set local check_function_bodies = off;",
         "set local client_min_messages = warning;",
+        # Operators and functions of a schema that others may create in might fit better than the
+        # system's. Put back at the end, for the caller's transaction may go on.
+        f"select {_SET}('pgqueue.path', {_SHOW}('search_path'), true);",
+        "set local search_path = pg_catalog, pg_temp;",
     ]
     if not state.version:
         # An owner of the schema may lack the right to create one, which "if not exists" would ask
@@ -172,6 +177,7 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
             "checksum = excluded.checksum, applied_at = excluded.applied_at;"
         )
     parts.append("select @extschema@._partitions();")
+    parts.append(f"select {_SET}('search_path', {_SHOW}('pgqueue.path'), true);")
     return render("\n".join(parts) + "\n", schema)
 
 
