@@ -46,6 +46,7 @@ from pgqueue.models import (
     QueueStats,
 )
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
+from pgqueue.redaction import mask_payload
 from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
 from pgqueue.version import __version__
 from pgqueue.worker import Worker
@@ -102,4 +103,5 @@ __all__ = [
     "__version__",
     "embedded",
     "errors",
+    "mask_payload",
 ]

@@ -120,6 +120,14 @@ def translate(error: psycopg.Error, schema: str) -> Exception:
     return error
 
 
+def cause(error: psycopg.Error) -> psycopg.Error | None:
+    """What a translated error is raised `from`: None where `error` quotes the data.
+
+    Its detail or context would repeat the row, payload and all, in whatever prints the traceback.
+    """
+    return None if (error.sqlstate or "").startswith(("22", "23")) else error
+
+
 def _is_lost(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))

@@ -15,6 +15,7 @@ from pgqueue.connections import (
     RETRIES,
     RETRYABLE,
     aunwrap,
+    cause,
     needs_isolation,
     retry_pause,
     translate,
@@ -56,7 +57,7 @@ class Driver(Connections):
             translated = translate(error, self.schema)
             if translated is error:
                 raise
-            raise translated from error
+            raise translated from cause(error)
 
     @contextmanager
     def transaction(self, conn: Any = None) -> Iterator[psycopg.Connection[Any]]:  # noqa: ANN401
@@ -143,7 +144,7 @@ class AsyncDriver(AsyncConnections):
             translated = translate(error, self.schema)
             if translated is error:
                 raise
-            raise translated from error
+            raise translated from cause(error)
 
     @asynccontextmanager
     async def transaction(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, overload
 
 import attrs
 
-from pgqueue import models
+from pgqueue import models, redaction
 from pgqueue.arguments import checked_job, checked_span, whole
 from pgqueue.codec import Codec, PlainCodec
 from pgqueue.errors import ConfigurationError, UnknownKind
+from pgqueue.masking import trace
 from pgqueue.models import P
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pgqueue.client import Client
     from pgqueue.events import AttemptEnded
     from pgqueue.models import DedupeUntil, EnqueueResult, Job, NewJob, OnConflict
+    from pgqueue.redaction import Redact
     from pgqueue.retry import RetryPolicy
 
 Middleware: TypeAlias = "Callable[[Job[Any]], AbstractContextManager[object]]"
@@ -132,9 +135,20 @@ class Handlers:
 
     Args:
         codec: how payloads with a declared type are stored.
+        redact: called as `redact(job, text)` with each text of an error or reason before the worker
+            logs it or stores it in the job's history; what it returns is logged and stored instead.
+            `mask_payload` is one. The job's payload is as the handler gets it where it can be
+            decoded. It runs on the worker's event loop, so it must be quick. If it raises, the text
+            is left out. Passwords in DSNs are masked always.
     """
 
-    def __init__(self, *, codec: Codec | None = None) -> None:
+    def __init__(self, *, codec: Codec | None = None, redact: Redact | None = None) -> None:
+        rule: Any = redact
+        if rule is not None and (not callable(rule) or _is_async(rule)):
+            raise ConfigurationError(
+                f"redact is {rule!r}; pass a plain function of a job and a text"
+            )
+        self._redact = redact
         self.codec: Codec = codec or PlainCodec()
         self._kinds: dict[str, Kind[Any]] = {}
         self._middleware: list[Middleware] = []
@@ -311,10 +325,26 @@ class Handlers:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:  # noqa: PERF203 - one must not silence the others
-                logger.exception(
-                    "an observer of on_end failed on job %s (%s)", event.job.id, event.job.kind
-                )
+            except Exception as error:  # noqa: BLE001, PERF203 - one must not silence the others
+                logger.error(  # noqa: TRY400 - the traceback quotes what is to be redacted
+                    "an observer of on_end failed on job %s (%s): %s",
+                    event.job.id, event.job.kind, self.trace(error),
+                )  # fmt: skip
+
+    def redacted(self, job: Job[Any], text: str) -> str:
+        """`text`, of an error or reason of `job`, as it may be logged and stored."""
+        seen = job
+        if self._redact is not None and job.kind in self._kinds:
+            with contextlib.suppress(Exception):  # it does not fit, or its key is missing
+                seen = self._kinds[job.kind].decoded(job)
+        text, trouble = redaction.redacted(self._redact, seen, text)
+        if trouble:
+            logger.error("redact failed on job %s (%s): %s", job.id, job.kind, trouble)
+        return text
+
+    def trace(self, error: BaseException) -> str:
+        """The traceback of an error that is of no one job, as it may be logged."""
+        return trace(error, frames_only=self._redact is not None)
 
     @property
     def observed(self) -> bool:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 import attrs
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.masking import LOOKED_THROUGH, masked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgqueue.jsontext import Json
     from pgqueue.retry import RetryPolicy
@@ -204,21 +205,25 @@ class Attempt:
     traceback: str | None = None
 
 
-def error_entry(error: BaseException | str) -> dict[str, str]:
+def error_entry(
+    error: BaseException | str, redact: Callable[[str], str] = masked
+) -> dict[str, str]:
     """What the history keeps of an error: class, message and the traceback's end, all bounded.
 
-    Never fails itself, whatever the error is.
+    Each text goes through `redact`, before its end is cut off. Never fails itself, whatever the
+    error is.
     """
     if isinstance(error, str):
-        return {"message": error[:_LONGEST_MESSAGE]}
+        return {"message": redact(error[:LOOKED_THROUGH])[:_LONGEST_MESSAGE]}
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - somebody's __str__
         message = "<its __str__ failed>"
+    trace = "".join(traceback.format_exception(error))
     return {
         "class": type(error).__qualname__,
-        "message": message[:_LONGEST_MESSAGE],
-        "traceback": "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:],
+        "message": redact(message[:LOOKED_THROUGH])[:_LONGEST_MESSAGE],
+        "traceback": redact(trace[-LOOKED_THROUGH:])[-_LONGEST_TRACEBACK:],
     }
 
 

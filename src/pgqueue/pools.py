@@ -78,7 +78,11 @@ def _dsn_of(pool: Any) -> str:  # noqa: ANN401
             "the pool that was given has no fixed DSN; pass a DSN to what needs one"
         )
     parts = {name: value for name, value in kwargs.items() if name not in _NOT_DSN}
-    return resolve_dsn(conninfo.make_conninfo(pool.conninfo, **parts))
+    try:
+        dsn = conninfo.make_conninfo(pool.conninfo, **parts)
+    except psycopg.ProgrammingError:
+        dsn = pool.conninfo  # which will be refused, without being quoted
+    return resolve_dsn(dsn)
 
 
 class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):

@@ -18,7 +18,7 @@ from pgqueue.bench import command
 from pgqueue.cli import queues
 from pgqueue.cli.app import app
 from pgqueue.cli.exits import Exit
-from pgqueue.cli.report import masked
+from pgqueue.masking import masked
 
 from .conftest import Run, invoke
 

@@ -14,6 +14,7 @@ from pgqueue import (
     AttemptEnded,
     Client,
     DatabaseUnavailable,
+    Handlers,
     InvalidJob,
     Job,
     PayloadError,
@@ -47,6 +48,7 @@ class Bench:
             self.leases,
             timedelta(seconds=30),
             self.events.append,
+            Handlers().redacted,
         )
         self._try_run = self.link.try_run
         self.link.try_run = self.try_run  # type: ignore[method-assign]

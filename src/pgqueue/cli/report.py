@@ -10,40 +10,21 @@ import traceback
 
 import click
 import psycopg
-from psycopg import conninfo
 
 from pgqueue import errors
 from pgqueue.cli.exits import Exit, exit_code
 from pgqueue.cli.session import Session
+from pgqueue.masking import masked
 
 DEBUG = "PGQUEUE_DEBUG"
 _TRACEBACKS = 2
 """From so many -v on."""
-_HIDDEN = "***"
-_TELLING = 6
-"""A shorter password may be part of any word; it is hidden only where it looks like one."""
-_URI_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]*@")
-_PASSWORD = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&\"']+)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
     """`text` without what would steer a terminal: escape sequences become visible."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-
-
-def masked(text: str, *dsns: str | None) -> str:
-    """`text` without passwords: those of `dsns`, and whatever looks like one."""
-    for dsn in dsns:
-        try:
-            found = conninfo.conninfo_to_dict(dsn or "")
-        except psycopg.ProgrammingError:
-            continue
-        for name in ("password", "sslpassword"):
-            secret = str(found.get(name) or "")
-            if len(secret) >= _TELLING:
-                text = text.replace(secret, _HIDDEN)
-    return _PASSWORD.sub(rf"\1{_HIDDEN}", _URI_PASSWORD.sub(rf"\1:{_HIDDEN}@", text))
 
 
 def note(text: str) -> None:
@@ -118,7 +99,7 @@ class _Stderr(logging.Handler):
     """Writes to stderr as it is when something is logged."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(printable(self.format(record)), err=True)
+        click.echo(masked(printable(self.format(record))), err=True)
 
 
 def set_up_logging(verbose: int) -> None:

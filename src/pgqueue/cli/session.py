@@ -22,12 +22,12 @@ def _only(rows: list[tuple[Any, ...]]) -> Any:  # noqa: ANN401 - one value of an
 class Session:
     """One run of the command line."""
 
-    dsn: str | None = None
+    dsn: str | None = attrs.field(default=None, repr=False)
     schema: str = DEFAULT_SCHEMA
     json: bool = False
     utc: bool = False
     verbose: int = 0
-    resolved_dsn: str | None = None
+    resolved_dsn: str | None = attrs.field(default=None, repr=False)
     """The DSN that `find` found."""
     _client: Client | None = None
 

@@ -136,7 +136,9 @@ def _steps(
         endings = yield Unit(kind, jobs)
         left -= len(jobs)
         for ending in endings:
-            lost = yield report.statement(client.statements, ending.outcome, [ending])
+            lost = yield report.statement(
+                client.statements, ending.outcome, [ending], handlers.redacted
+            )
             event = _event(ending, lost=bool(lost))
             handlers.tell(event)
             ended.append(event)

@@ -100,7 +100,10 @@ class AsyncPool(Pool):
         """A consumer has ended: its place must not stay empty."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a consumer of async handlers died; another takes over", exc_info=error)
+            logger.error(
+                "a consumer of async handlers died; another takes over: %s",
+                self._handlers.trace(error),
+            )
         if self._buffer and not self._closing:
             self._start_one()
         self._tell_if_low()

@@ -79,6 +79,7 @@ class Engine:
             self._leases,
             options.lease,
             handlers.tell if handlers.observed else None,
+            handlers.redacted,
         )
         self._heartbeat = Heartbeat(
             self._async_driver, statements, self._leases, options.lease, self._hear_from_thread

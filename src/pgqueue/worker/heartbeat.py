@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgqueue.guarded import impatient
+from pgqueue.masking import first_line
 from pgqueue.worker.link import Link
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Heartbeat(threading.Thread):
             try:
                 await self._renew(self._leases.due(time.monotonic(), self.beat * 0.75))
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat must come
-                logger.warning("the heartbeat failed, and tries again: %s", error)
+                logger.warning("the heartbeat failed, and tries again: %s", first_line(error))
         await self._link.close()
 
     async def _renew(self, due: Sequence[Job[Any]]) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from pgqueue.connections import RETRYABLE, cut, retry_pause, translate
+from pgqueue.connections import RETRYABLE, cause, cut, retry_pause, translate
 from pgqueue.errors import DatabaseUnavailable, PermissionDenied, SchemaError
+from pgqueue.masking import first_line
 
 if TYPE_CHECKING:
     from pgqueue.drivers import AsyncDriver
@@ -84,7 +85,7 @@ class Link:
         except psycopg.Error as error:
             if not (isinstance(error, HARMLESS) and await _usable(conn)):
                 await self.close()
-            raise translate(error, self._driver.schema) from error
+            raise translate(error, self._driver.schema) from cause(error)
         except BaseException:
             # In the middle of a statement nobody knows the connection's state.
             await self.close()
@@ -114,7 +115,7 @@ class Link:
         most = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
         seconds = most * random.uniform(0.5, 1)  # noqa: S311 - no secret
         self._failures = min(self._failures + 1, 10)
-        logger.warning("%s: %s; next attempt in %.1f s", self._purpose, error, seconds)
+        logger.warning("%s: %s; next attempt in %.1f s", self._purpose, first_line(error), seconds)
         return seconds
 
     def cut(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from pgqueue.errors import ConfigurationError
+from pgqueue.masking import trace
 from pgqueue.worker import signals
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ def _run_child(work: Callable[[], int], stop: Callable[[], None]) -> None:
     code = 1
     try:
         code = work()
-    except BaseException:
-        logger.exception("worker process %s failed", os.getpid())
+    except BaseException as error:  # noqa: BLE001 - told, and then the process ends
+        logger.error("worker process %s failed: %s", os.getpid(), trace(error))  # noqa: TRY400 - masked
     finally:
         # Not sys.exit: it would wait for threads that handlers left behind.
         logging.shutdown()

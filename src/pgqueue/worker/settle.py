@@ -20,6 +20,7 @@ from pgqueue.errors import InvalidJob, JobError
 from pgqueue.events import AttemptEnded, Outcome
 from pgqueue.guarded import impatient
 from pgqueue.jsontext import storable_text
+from pgqueue.masking import LOOKED_THROUGH, first_line
 from pgqueue.worker import report
 from pgqueue.worker.runner import Ending
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pgqueue.models import Job
+    from pgqueue.redaction import Redact
     from pgqueue.statements import Statements
     from pgqueue.worker.leases import Leases
     from pgqueue.worker.link import Link
@@ -81,13 +83,15 @@ class Settler:
         leases: Leases,
         lease: timedelta,
         tell: Callable[[AttemptEnded], None] | None,
+        redact: Redact,
     ) -> None:
-        """`tell` hears of every ending."""
+        """`tell` hears of every ending; `redact` gives texts back as they may be seen."""
         self._link = link
         self._statements = statements
         self._leases = leases
         self._lease = lease
         self._tell = tell
+        self._redact = redact
         self._endings: deque[Ending] = deque()
         self._put_off = 0
         self._underway: list[Ending] = []
@@ -194,7 +198,7 @@ class Settler:
             self._conclude(endings, set(lost))
 
     async def _send(self, outcome: Outcome, endings: list[Ending]) -> list[int]:
-        statement = report.statement(self._statements, outcome, endings)
+        statement = report.statement(self._statements, outcome, endings, self._redact)
         return await self._link.run(impatient(statement, LOCK_SECONDS))
 
     async def _settle_acked(self, endings: list[Ending]) -> None:
@@ -222,7 +226,7 @@ class Settler:
             if ending.outcome is not Outcome.SUCCEEDED:
                 logger.warning(
                     "job %s was acked by its handler; that it ended as %s afterwards is ignored%s",
-                    ending.job.id, ending.outcome, _why(ending),
+                    ending.job.id, ending.outcome, self._why(ending),
                 )  # fmt: skip
             ending.outcome = Outcome.SUCCEEDED
         self._conclude(done, set())
@@ -236,7 +240,8 @@ class Settler:
         if ending.tries > MOST_TRIES and not isinstance(error, PATIENT):
             logger.error(
                 "the ending of job %s cannot be stored, and is given up; "
-                "it runs again after its lease: %s", ending.job.id, error
+                "it runs again after its lease: %s",
+                ending.job.id, self._redact(ending.job, first_line(error)),
             )  # fmt: skip
             self._leases.drop(ending.job)
             return
@@ -244,7 +249,7 @@ class Settler:
             ending.outcome, ending.error = Outcome.FAILED, error
             self.add([ending])
             return
-        why = str(error).partition("\n")[0]
+        why = self._redact(ending.job, first_line(error))
         logger.warning("the ending of job %s has to wait: %s", ending.job.id, why)
         self._put_off += 1
         delay = min(FIRST_DELAY * 2.0 ** min(ending.tries, 10), LONGEST_DELAY)
@@ -262,7 +267,7 @@ class Settler:
                 outcome = self._final(ending, lost)
             self._leases.drop(job)
             if outcome is not Outcome.SUCCEEDED:
-                _log(ending, outcome)
+                self._log(ending, outcome)
             if self._tell is not None:
                 took = timedelta(seconds=ending.duration)
                 self._tell(AttemptEnded(job, outcome, took, ending.error))
@@ -278,27 +283,25 @@ class Settler:
             return Outcome.DEAD
         return ending.outcome
 
+    def _log(self, ending: Ending, outcome: Outcome) -> None:
+        job = ending.job
+        bad = outcome in (Outcome.FAILED, Outcome.DEAD, Outcome.LOST)
+        logger.log(
+            logging.WARNING if bad else logging.INFO,
+            "job %s (%s) attempt %s of %s: %s%s",
+            job.id, job.kind, job.attempt, job.max_attempts, outcome, self._why(ending),
+            extra={
+                "job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt,
+                "outcome": str(outcome), "duration": ending.duration,
+            },
+        )  # fmt: skip
 
-def _log(ending: Ending, outcome: Outcome) -> None:
-    job = ending.job
-    bad = outcome in (Outcome.FAILED, Outcome.DEAD, Outcome.LOST)
-    logger.log(
-        logging.WARNING if bad else logging.INFO,
-        "job %s (%s) attempt %s of %s: %s%s",
-        job.id, job.kind, job.attempt, job.max_attempts, outcome, _why(ending),
-        extra={
-            "job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt,
-            "outcome": str(outcome), "duration": ending.duration,
-        },
-    )  # fmt: skip
-
-
-def _why(ending: Ending) -> str:
-    if ending.error is None:
-        text = ending.reason
-    else:
-        text = type(ending.error).__qualname__
-        with contextlib.suppress(Exception):  # somebody's __str__
-            text += f": {ending.error}"
-    # A lone surrogate would be an error of the log's own, when it is written.
-    return f": {storable_text(text[:LONGEST_REASON])}" if text else ""
+    def _why(self, ending: Ending) -> str:
+        if ending.error is None:
+            text = self._redact(ending.job, ending.reason[:LOOKED_THROUGH])
+        else:
+            text = type(ending.error).__qualname__
+            with contextlib.suppress(Exception):  # somebody's __str__
+                text += f": {self._redact(ending.job, str(ending.error)[:LOOKED_THROUGH])}"
+        # A lone surrogate would be an error of the log's own, when it is written.
+        return f": {storable_text(text[:LONGEST_REASON])}" if text else ""
