@@ -9,10 +9,12 @@ from pgqueue import embedded, errors
 from pgqueue.aclient import AsyncClient
 from pgqueue.client import Client
 from pgqueue.codec import Codec
+from pgqueue.encryption import EncryptedCodec, reencrypt
 from pgqueue.errors import (
     ConfigurationError,
     DatabaseError,
     DatabaseUnavailable,
+    DecryptionError,
     DuplicateJob,
     EmbeddedServerError,
     InvalidJob,
@@ -63,9 +65,11 @@ __all__ = [
     "Constant",
     "DatabaseError",
     "DatabaseUnavailable",
+    "DecryptionError",
     "Delays",
     "DuplicateJob",
     "EmbeddedServerError",
+    "EncryptedCodec",
     "EnqueueManyResult",
     "EnqueueResult",
     "Exponential",
@@ -104,4 +108,5 @@ __all__ = [
     "embedded",
     "errors",
     "mask_payload",
+    "reencrypt",
 ]

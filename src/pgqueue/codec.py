@@ -18,6 +18,9 @@ class Codec(Protocol):
     """Turns payloads into JSON and back; give one of your own to `Handlers` for richer types.
 
     With cattrs: `encode` is `converter.unstructure`, and `decode` is `converter.structure`.
+
+    One with an attribute `untyped` that is true decodes payloads of kinds without a declared type,
+    too, which it is told are `object`.
     """
 
     def encode(self, value: Any) -> Json:  # noqa: ANN401 - any type a codec knows

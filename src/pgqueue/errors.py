@@ -12,7 +12,8 @@
     │   └── SchemaOutdated          older or newer than this version of pgqueue
     ├── InvalidJob                  a job, name or option that cannot be stored; also a ValueError
     │   └── PayloadError            a payload, result or metadata value that is no valid JSON
-    │       └── PayloadTooLarge     over the cap of the schema
+    │       ├── PayloadTooLarge     over the cap of the schema
+    │       └── DecryptionError     a stored payload that no key of the codec decrypts
     └── JobError                    about jobs that exist, or should
         ├── JobNotFound             no job with that id
         ├── LeaseLost               the claim is no longer ours; nothing was written for it
@@ -114,6 +115,19 @@ class PayloadError(InvalidJob):
 
 class PayloadTooLarge(PayloadError):
     """A payload over the schema's cap; nothing was written."""
+
+
+class DecryptionError(PayloadError):
+    """A payload that cannot be decrypted; `key` is the id of the key that it is of.
+
+    Its job fails, and is dead after its last attempt: bring the key back, and redrive it.
+    """
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        super().__init__(
+            f"{why}; keep a key as long as its jobs, and redrive those once it is back"
+        )
 
 
 class JobError(PgqueueError):

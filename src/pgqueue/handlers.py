@@ -62,6 +62,12 @@ class Kind(Generic[P]):
     """The most jobs that one call takes; None: one at a time, not as a list."""
     is_async: bool
     codec: Codec = attrs.field(repr=False)
+    decodes: bool = attrs.field(init=False, repr=False)
+    """Whether the handler gets what the codec makes of a payload, or the payload as it is."""
+
+    @decodes.default
+    def _whether_it_decodes(self) -> bool:
+        return self.payload is not None or bool(getattr(self.codec, "untyped", False))
 
     def __call__(self, job: Any) -> Any:  # noqa: ANN401 - whatever the handler takes and returns
         """Calls the handler."""
@@ -120,11 +126,11 @@ class Kind(Generic[P]):
         Raises:
             PayloadError: it does not fit (or what the codec raises).
         """
-        if self.payload is None:
+        if not self.decodes:
             return job
         # By position: attrs.evolve would take ten times as long.
         fields = _all_fields(job)
-        payload = self.codec.decode(job.payload, self.payload)
+        payload = self.codec.decode(job.payload, self.payload or object)
         made: Any = models.Job
         decoded: Job[P] = made(*fields[:_PAYLOAD], payload, *fields[_PAYLOAD + 1 :])
         return decoded
@@ -134,7 +140,7 @@ class Handlers:
     """Maps kinds to handlers. A worker claims only the kinds that its handlers know.
 
     Args:
-        codec: how payloads with a declared type are stored.
+        codec: how payloads are stored; `EncryptedCodec` is one.
         redact: called as `redact(job, text)` with each text of an error or reason before the worker
             logs it or stores it in the job's history; what it returns is logged and stored instead.
             `mask_payload` is one. The job's payload is as the handler gets it where it can be

@@ -85,7 +85,7 @@ def _decode(
     kind: Kind[Any], jobs: Sequence[Job[Any]]
 ) -> tuple[Sequence[Job[Any]], Sequence[Job[Any]], list[Ending]]:
     """Those of `jobs` whose payloads fit, as stored and as decoded, and how the others end."""
-    if kind.payload is None:
+    if not kind.decodes:
         return jobs, jobs, []
     fit: list[Job[Any]] = []
     decoded: list[Job[Any]] = []
