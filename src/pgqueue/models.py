@@ -249,6 +249,8 @@ class JobSummary:
     tags: Sequence[str] | None
     metadata: Mapping[str, Any] | None
     ref: str | None
+    tenant: str | None
+    """To whom it belongs: what `pgqueue.tenant` said in the session that enqueued it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 SUMMARY = (
     "id, state, queue, kind, priority, attempt, max_attempts, run_at, enqueued_at, claimed_at, "
-    "lease_until, finished_at, worker, cancel_requested, dedupe_key, tags, metadata, ref"
+    "lease_until, finished_at, worker, cancel_requested, dedupe_key, tags, metadata, ref, tenant"
 )
 """The columns of a job in lists."""
 

@@ -259,7 +259,10 @@ def test_bulk_and_single_enqueues_belong_to_the_session(roles: Roles) -> None:
         client.enqueue("k")
         client.enqueue("k", dedupe_key="y")
         client.enqueue("k", dedupe_key="y", on_conflict="replace", delay=timedelta(1))
-        assert len(client.list(limit=1000)) == 305
+        jobs = client.list(limit=1000)
+        assert len(jobs) == 305
+        assert {job.tenant for job in jobs} == {"acme"}
+        assert client.get(jobs[0].id).tenant == "acme"
     with Client(roles.login("globex")) as client:
         with client.driver.transaction() as conn:
             conn.execute("select set_config('pgqueue.tenant', 'globex', true)")

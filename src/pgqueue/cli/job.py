@@ -62,6 +62,7 @@ def _facts(found: JobDetail, clock: Clock) -> Mapping[str, str | Text | None]:
         "dedupe key": key,
         "tags": ", ".join(found.tags) if found.tags else None,
         "ref": found.ref,
+        "tenant": found.tenant,
     }
 
 
