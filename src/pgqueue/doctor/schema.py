@@ -23,7 +23,7 @@ where n.nspname = '@extschema:name@'
 _RIGHTS = """
 select 'table', c.relname, array_remove(array[
         case when has_table_privilege(c.oid, 'select') then 'select' end,
-        case when has_table_privilege(c.oid, 'insert') then 'insert' end,
+        case when has_any_column_privilege(c.oid, 'insert') then 'insert' end,
         case when has_table_privilege(c.oid, 'update') then 'update' end,
         case when has_table_privilege(c.oid, 'delete') then 'delete' end], null)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -85,7 +85,8 @@ _PRODUCER = {
     "job_id_seq": {"usage"},
     "position_seq": {"usage"},
 }
-_ACCESS = {"worker": _WORKER, "viewer": _VIEWER, "producer": _PRODUCER}
+_TENANT = {**_PRODUCER, "job": {"select", "insert", "delete"}, "archive": _WRITE}
+_ACCESS = {"worker": _WORKER, "viewer": _VIEWER, "producer": _PRODUCER, "tenant": _TENANT}
 
 
 async def version(patient: Patient) -> list[Sign]:
@@ -188,7 +189,8 @@ async def role(patient: Patient) -> list[Sign]:
 
 
 _MARKS = {
-    "worker": ("job", "delete"),
+    "worker": ("lane", "delete"),
+    "tenant": ("job", "delete"),
     "viewer": ("archive", "select"),
     "producer": ("job", "insert"),
 }
