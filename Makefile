@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # More for pytest, e.g. `make test ARGS="tests/embedded -x"`; coverage is then not required. Likewise
-# for the comparison: `make bench-peers ARGS="--scale 0.1"`.
+# for the comparison, `make bench-peers ARGS="--scale 0.1"`, and the faults, `make soak ARGS="--only kills"`.
 ARGS ?=
 
 .DELETE_ON_ERROR:
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-growth  measure what must not grow with depth, queues, kinds and time"
 	@echo "make bench-held  measure a worker while somebody holds an old snapshot"
 	@echo "make bench-peers  measure pgqueue beside other queues, which it installs"
+	@echo "make soak    inject faults by the thousand, and account for every job"
 	@echo "make docs    build the documentation into site/"
 	@echo "make venv    make $(VENV) with everything for development"
 	@echo "make clean   remove $(VENV) and everything that was built"
@@ -69,6 +70,10 @@ bench-held: $(VENV)/.bench
 bench-peers: $(VENV)/.bench
 	$(PY) -m benchmarks.peers $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.dev
+	$(PY) -m tests.faults $(if $(ARGS),$(ARGS),--json soak.json)
+
 .PHONY: docs
 docs: $(VENV)/.docs
 	$(PY) -m mkdocs build --strict
@@ -78,7 +83,7 @@ venv: $(VENV)/.dev
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) .bench-peers build dist site htmlcov .coverage .coverage.* .hypothesis
+	rm -rf $(VENV) .bench-peers soak.json build dist site htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
 

@@ -1,0 +1,38 @@
+"""What scenarios ask the database itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgqueue import Client
+from pgqueue.statements import Statement
+
+
+def rows(client: Client, query: str, *params: object) -> list[tuple[Any, ...]]:
+    """The rows of a query; names in it are qualified, as in `pgqueue.job`."""
+    return client.driver.run(Statement(query, params, list))
+
+
+def unfinished(client: Client) -> int:
+    """How many jobs are not over."""
+    return int(rows(client, "select count(*) from pgqueue.job")[0][0])
+
+
+def holders(client: Client) -> set[int]:
+    """The processes that hold claims; a worker's name has its number in it."""
+    found = rows(
+        client,
+        "select distinct split_part(worker, ':', 2)::int from pgqueue.job "
+        "where lease_until is not null and worker like '%%:%%:%%'",
+    )
+    return {pid for (pid,) in found}
+
+
+def expired(client: Client) -> set[tuple[int, int]]:
+    """Job and attempt of each claim whose lease ran out, as the jobs' histories have them."""
+    found = rows(
+        client,
+        "select j.id, (h->>'attempt')::int from pgqueue.all_jobs j, "
+        "jsonb_array_elements(j.history) h where h->>'outcome' = 'expired'",
+    )
+    return set(found)

@@ -1,0 +1,183 @@
+"""The harness itself: what an audit has to find, and what it has to let pass."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+from tests.faults.harness.ledger import Ledger, audit
+from tests.faults.harness.report import Promise, Report, percentile
+from tests.faults.harness.waiting import TooLate, until
+
+from pgqueue import Client, Job
+
+LEASE = timedelta(seconds=30)
+
+
+@attrs.frozen
+class Play:
+    """Jobs that are run by hand, as a worker would."""
+
+    client: Client
+    ledger: Ledger
+
+    def enqueue(self) -> int:
+        """A job that was accepted."""
+        job = self.client.enqueue("k").id
+        self.ledger.accepted([job])
+        return job
+
+    def start(self) -> Job[object]:
+        """Claims a job and starts it."""
+        (job,) = self.client.claim(lease=LEASE)
+        self.ledger.started(job)
+        return job
+
+    def finish(self, job: Job[object]) -> None:
+        """Ends it well."""
+        self.ledger.finished(job)
+        self.client.ack(job)
+        self.ledger.acked(job.id, job.token)
+
+    def account(self) -> Report:
+        """The audit."""
+        return audit(self.client.dsn, self.ledger)
+
+
+@pytest.fixture
+def play(pgqueue_client: Client, tmp_path: Path) -> Play:
+    """A play in an empty queue."""
+    return Play(pgqueue_client, Ledger(tmp_path))
+
+
+def test_audit_of_a_job_that_went_well(play: Play) -> None:
+    """Nothing to complain of."""
+    play.enqueue()
+    play.finish(play.start())
+    report = play.account()
+    assert report == Report(jobs=1)
+    assert report.ok
+
+
+def _not_finished(play: Play) -> None:
+    play.start()
+
+
+def _row_gone(play: Play) -> None:
+    play.finish(play.start())
+    with play.client.driver.connection() as conn:
+        conn.execute("delete from pgqueue.archive")
+
+
+def _acked_unrun(play: Play) -> None:
+    (job,) = play.client.claim()
+    play.client.ack(job)
+
+
+def _dead(play: Play) -> None:
+    job = play.start()
+    play.client.cancel(job.id)
+    play.client.cancel_claimed(job)
+
+
+@pytest.mark.parametrize("how", [_not_finished, _row_gone, _acked_unrun, _dead])
+def test_audit_finds_a_lost_job(play: Play, how: Callable[[Play], None]) -> None:
+    """It never ended, its row is gone, nobody ran it, or it ended in another way."""
+    play.enqueue()
+    how(play)
+    report = play.account()
+    assert report.lost == 1
+    assert not report.ok
+
+
+def test_audit_finds_two_acks(play: Play) -> None:
+    """Of two claims, that is; a repeated one is harmless."""
+    job = play.enqueue()
+    claimed = play.start()
+    play.finish(claimed)
+    play.finish(claimed)
+    assert play.account().double_acked == 0
+    play.ledger.acked(job, claimed.token + 1)
+    assert play.account().double_acked == 1
+
+
+def test_audit_finds_a_job_with_two_rows(play: Play) -> None:
+    """In the archive twice."""
+    play.enqueue()
+    play.finish(play.start())
+    with play.client.driver.connection() as conn:
+        conn.execute("insert into pgqueue.archive select * from pgqueue.archive")
+    assert play.account().double_acked == 1
+
+
+def test_audit_finds_overlapping_leases(play: Play) -> None:
+    """The second claim came while the first one's lease bound others."""
+    play.enqueue()
+    first = play.start()
+    with play.client.driver.connection() as conn:
+        conn.execute("update pgqueue.job set lease_until = null")
+    play.finish(play.start())
+    report = play.account()
+    assert (report.overlapping, report.re_executed) == (1, 1)
+    play.ledger.ended(first.id, first.token)
+    assert play.account().overlapping == 0
+
+
+def test_recovery_is_from_the_end_of_the_process_to_the_next_start(play: Play) -> None:
+    """Of what it ran and had not ended."""
+    play.enqueue()
+    play.enqueue()
+    play.finish(play.start())
+    job = play.start()
+    book = play.ledger.read()
+    play.ledger.gone(book.entries[0].pid)
+    assert play.account().recovery == []
+    with play.client.driver.connection() as conn:
+        conn.execute("update pgqueue.job set lease_until = null")
+    again = play.start()
+    assert again.id == job.id
+    (seconds,) = play.account().recovery
+    assert 0 < seconds < 30
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of threads, of others
+def test_each_process_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Also one that was forked with a ledger in use."""
+    ledger = Ledger(tmp_path)
+    ledger.accepted([1])
+    pid = os.fork()
+    if pid == 0:
+        ledger.accepted([2])
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert ledger.read().jobs("accepted") == {1, 2}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("value, holds", [(1, True), (2, True), (3, False), (math.nan, False)])
+def test_promise_holds_up_to_its_limit(value: float, holds: bool) -> None:  # noqa: FBT001
+    """A figure that could not be taken is a promise that was not kept."""
+    assert Promise("x", value, 2).holds is holds
+    report = Report()
+    report.promise("x", value, 2)
+    assert report.ok is holds
+
+
+def test_percentile_is_one_of_the_values() -> None:
+    """By the nearest rank."""
+    assert percentile([3, 1, 2], 50) == 2
+    assert percentile([float(n) for n in range(1, 101)], 99) == 99
+    assert percentile([5], 99) == 5
+    assert math.isnan(percentile([], 50))
+
+
+def test_until_says_what_did_not_come() -> None:
+    """Within its time."""
+    assert until(lambda: "it", "x", 0.1) == "it"
+    with pytest.raises(TooLate, match="the moon"):
+        until(lambda: None, "the moon", 0.02)
