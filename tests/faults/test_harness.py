@@ -128,19 +128,23 @@ def test_audit_finds_overlapping_leases(play: Play) -> None:
     assert play.account().overlapping == 0
 
 
-def test_recovery_is_from_the_end_of_the_process_to_the_next_start(play: Play) -> None:
-    """Of what it ran and had not ended."""
+@pytest.mark.parametrize("ahead", [False, True], ids=["started", "claimed ahead"])
+def test_recovery_is_from_the_end_of_the_process_to_the_next_start(
+    play: Play,
+    ahead: bool,  # noqa: FBT001
+) -> None:
+    """Of what it ran, and of what it had only claimed."""
     play.enqueue()
-    play.enqueue()
-    play.finish(play.start())
-    job = play.start()
-    book = play.ledger.read()
-    play.ledger.gone(book.entries[0].pid)
+    (job,) = play.client.claim(lease=LEASE, worker=f"host:{os.getpid()}:1")
+    if not ahead:
+        play.ledger.started(job)
+    play.ledger.gone(os.getpid())
     assert play.account().recovery == []
     with play.client.driver.connection() as conn:
-        conn.execute("update pgqueue.job set lease_until = null")
-    again = play.start()
-    assert again.id == job.id
+        conn.execute("update pgqueue.job set lease_until = '2020-01-01'")
+        conn.execute('update pgqueue.job set backoff = \'{"base": 0, "cap": 0}\'')
+        conn.execute("select pgqueue.reap()")
+    assert play.start().attempt == 2
     (seconds,) = play.account().recovery
     assert 0 < seconds < 30
 

@@ -26,13 +26,3 @@ def holders(client: Client) -> set[int]:
         "where lease_until is not null and worker like '%%:%%:%%'",
     )
     return {pid for (pid,) in found}
-
-
-def expired(client: Client) -> set[tuple[int, int]]:
-    """Job and attempt of each claim whose lease ran out, as the jobs' histories have them."""
-    found = rows(
-        client,
-        "select j.id, (h->>'attempt')::int from pgqueue.all_jobs j, "
-        "jsonb_array_elements(j.history) h where h->>'outcome' = 'expired'",
-    )
-    return set(found)

@@ -149,31 +149,50 @@ class Book:
             and (first.job, first.token) not in self.over
         ]
 
-    def interrupted(self) -> Iterator[tuple[Entry, Entry]]:
-        """Starts whose process was gone before the claim was over, each with that end."""
-        ends = defaultdict(list)
-        for entry in self.entries:
-            if entry.what == "gone":
-                ends[entry.pid].append(entry)
+    def interrupted(self) -> Iterator[Entry]:
+        """Starts whose process was gone before it heard that the claim was over."""
         for starts in self.starts.values():
             for start in starts:
-                if (start.job, start.token) in self.over:
-                    continue
-                end = next((end for end in ends[start.pid] if end.at >= start.at), None)
-                if end is not None:
-                    yield start, end
+                told = (start.job, start.token) in self.over
+                if not told and self.gone_at(start.pid, start.at) is not None:
+                    yield start
 
-    def recoveries(self) -> list[float]:
-        """Seconds from the end of a process until each job that it ran was started elsewhere.
+    def gone_at(self, pid: int, since: float = 0.0) -> float | None:
+        """When that process was gone, if it is; numbers are used again, hence `since`."""
+        return min((at for at in self._gone.get(pid, []) if at >= since), default=None)
 
-        An attempt whose ack went through, although nobody lived to hear so, needs no other start.
+    @cached_property
+    def _gone(self) -> Mapping[int, list[float]]:
+        gone = defaultdict(list)
+        for entry in self.entries:
+            if entry.what == "gone":
+                gone[entry.pid].append(entry.at)
+        return gone
+
+    def recoveries(self, expired: Iterable[Claim]) -> list[float]:
+        """Seconds from the end of a process until each job that it held was started elsewhere.
+
+        Whether it had been started before or was only claimed ahead. A job whose next holder is hit
+        in turn before it starts it counts from there: each fault has to be recovered from in time.
         """
         found = []
-        for start, end in self.interrupted():
-            later = [s.at for s in self.starts[start.job] if s.claimed_at > start.claimed_at]
-            if later:
-                found.append(min(later) - end.at)
+        for claim in expired:
+            starts = self.starts.get(claim.job, [])
+            start = next((s for s in starts if s.number == claim.attempt + 1), None)
+            gone_at = self.gone_at(claim.pid)
+            if start is not None and gone_at is not None:
+                found.append(start.at - gone_at)
         return found
+
+
+@attrs.frozen
+class Claim:
+    """A claim whose lease ran out, as the job's history has it."""
+
+    job: int
+    attempt: int
+    pid: int
+    """Of the worker's process; 0 if the worker's name does not tell."""
 
 
 def audit(dsn: str, ledger: Ledger, *, ends: Mapping[int, str] | None = None) -> Report:
@@ -204,7 +223,7 @@ def audit(dsn: str, ledger: Ledger, *, ends: Mapping[int, str] | None = None) ->
         double_acked=len(book.double_acked() | twice),
         overlapping=len(book.overlapping()),
         re_executed=book.executions - len(book.starts),
-        recovery=book.recoveries(),
+        recovery=book.recoveries(expired(dsn)),
     )
     if lost:
         some = ", ".join(f"{job} ({states.get(job, 'no row')})" for job in sorted(lost)[:5])
@@ -212,3 +231,16 @@ def audit(dsn: str, ledger: Ledger, *, ends: Mapping[int, str] | None = None) ->
     if unknown := len(states.keys() - accepted):
         report.notes.append(f"{unknown} jobs are stored whose enqueue never returned")
     return report
+
+
+def expired(dsn: str) -> list[Claim]:
+    """All claims whose lease ran out, as far as the jobs' histories go back: 20 attempts."""
+    with psycopg.connect(dsn) as conn:
+        return [Claim(*row) for row in conn.execute(_EXPIRED)]
+
+
+# A worker is called name:pid:uuid.
+_EXPIRED = """
+    select j.id, (h->>'attempt')::int, coalesce(substring(h->>'worker' from ':(\\d+):'), '0')::int
+    from pgqueue.all_jobs j, jsonb_array_elements(j.history) h
+    where h->>'outcome' = 'expired'"""
