@@ -43,7 +43,9 @@ def audited(ledger: Ledger) -> Handlers:
     def told(event: AttemptEnded) -> None:
         if event.outcome is Outcome.SUCCEEDED:
             ledger.acked(event.job.id, event.job.token)
-        elif event.outcome is not Outcome.LOST:
+        elif event.outcome is Outcome.LOST:
+            ledger.refused(event.job.id, event.job.token)
+        else:
             ledger.ended(event.job.id, event.job.token)
 
     return handlers

@@ -28,7 +28,7 @@ class Entry:
     """One line."""
 
     what: str
-    """accepted, started, finished, acked, ended (in another way), gone (the process)."""
+    """accepted, started, finished, acked, ended (in another way), refused, gone (the process)."""
     pid: int
     at: float
     """By the machine's monotonic clock, which all processes share."""
@@ -71,6 +71,10 @@ class Ledger:
     def ended(self, job: int, token: int) -> None:
         """The queue has confirmed another end of this claim: its lease binds nobody any more."""
         self._write("ended", job, token)
+
+    def refused(self, job: int, token: int) -> None:
+        """The queue has told the holder of this claim that it is lost."""
+        self._write("refused", job, token)
 
     def gone(self, pid: int) -> None:
         """From now on that process does nothing; what it ran has to run elsewhere."""
@@ -123,10 +127,14 @@ class Book:
                 starts[entry.job].append(entry)
         return {job: sorted(those, key=lambda e: e.claimed_at) for job, those in starts.items()}
 
+    def claims(self, *what: str) -> set[tuple[int, int]]:
+        """The claims, each as job and token, that have such entries."""
+        return {(entry.job, entry.token) for entry in self.entries if entry.what in what}
+
     @cached_property
     def over(self) -> set[tuple[int, int]]:
         """The claims whose holder ended them."""
-        return {(e.job, e.token) for e in self.entries if e.what in ("acked", "ended")}
+        return self.claims("acked", "ended")
 
     @property
     def executions(self) -> int:
@@ -135,8 +143,8 @@ class Book:
 
     def double_acked(self) -> set[int]:
         """Jobs that more than one claim has acked; to repeat one's own ack is harmless."""
-        acks = {(entry.job, entry.token) for entry in self.entries if entry.what == "acked"}
-        return {job for job, count in Counter(job for job, _ in acks).items() if count > 1}
+        acks = Counter(job for job, _ in self.claims("acked"))
+        return {job for job, count in acks.items() if count > 1}
 
     def overlapping(self) -> list[tuple[Entry, Entry]]:
         """Pairs of claims: the second was made while the first one's lease bound others."""
