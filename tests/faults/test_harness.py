@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import attrs
 import pytest
@@ -161,6 +163,20 @@ def test_each_process_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     assert ledger.read().jobs("accepted") == {1, 2}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_threads_share_a_file(tmp_path: Path) -> None:
+    """From the first line on, which all of them may write at once."""
+    ledger, count = Ledger(tmp_path), 8
+    barrier = Barrier(count)
+
+    def write(job: int) -> None:
+        barrier.wait(10)
+        ledger.accepted([job])
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(write, range(count)))
+    assert ledger.read().jobs("accepted") == set(range(count))
 
 
 @pytest.mark.parametrize("value, holds", [(1, True), (2, True), (3, False), (math.nan, False)])

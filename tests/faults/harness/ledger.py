@@ -47,8 +47,8 @@ class Ledger:
     """Writes and reads the ledger in `folder`; any number of processes may have one."""
 
     folder: Path
-    _pid: int = attrs.field(default=0, init=False)
-    _file: int = attrs.field(default=-1, init=False)
+    _mine: tuple[int, int] = attrs.field(default=(0, -1), init=False)
+    """A process and its file; changed at once, since threads write, too."""
 
     def accepted(self, ids: Iterable[int]) -> None:
         """The enqueue of these jobs has returned."""
@@ -81,13 +81,15 @@ class Ledger:
         self._write("gone", pid)
 
     def _write(self, *fields: object) -> None:
-        if self._pid != os.getpid():  # also after a fork
-            self._pid = os.getpid()
-            path = self.folder / f"{self._pid}.ledger"
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        pid, file = self._mine
+        if pid != os.getpid():  # at first, and after a fork
+            pid = os.getpid()
+            path = self.folder / f"{pid}.ledger"
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._mine = pid, file
         what, *rest = fields
-        line = " ".join(map(repr, (self._pid, time.monotonic(), *rest)))
-        os.write(self._file, f"{what} {line}\n".encode())
+        line = " ".join(map(repr, (pid, time.monotonic(), *rest)))
+        os.write(file, f"{what} {line}\n".encode())
 
     def read(self) -> Book:
         """All that was written until now, in order of time."""
@@ -97,6 +99,13 @@ class Ledger:
             for line in path.read_text().splitlines()
         ]
         return Book(sorted(entries, key=lambda entry: entry.at))
+
+    def unstarted(self, dsn: str) -> list[Claim]:
+        """Claims that expired before a handler was started: made ahead, or cut off."""
+        begun = {
+            (job, start.number) for job, all_of in self.read().starts.items() for start in all_of
+        }
+        return [claim for claim in expired(dsn) if (claim.job, claim.attempt) not in begun]
 
 
 def _parse(line: str) -> Entry:

@@ -35,6 +35,8 @@ class WorkerProcess:
     log: Path
     ledger: Ledger
     _popen: subprocess.Popen[bytes]
+    buried: bool = False
+    """Whether the ledger knows that it has ended."""
 
     @property
     def pid(self) -> int:
@@ -62,7 +64,15 @@ class WorkerProcess:
         code = self.wait()
         if code != -signal.SIGKILL:
             raise FaultMissed(f"worker {self.number} had ended with {code}:\n{self.told()}")
-        self.ledger.gone(self.pid)
+        self.bury()
+
+    def bury(self) -> int:
+        """Notes in the ledger that it has ended; returns its exit code."""
+        code = self.wait()
+        if not self.buried:
+            self.buried = True
+            self.ledger.gone(self.pid)
+        return code
 
     def stop(self) -> None:
         """Stops it in the middle of whatever it does (SIGSTOP), and waits until it stands."""
@@ -127,6 +137,11 @@ class Workers:
     def living(self) -> list[WorkerProcess]:
         """Those that have not ended."""
         return [worker for worker in self.all if worker.alive]
+
+    @property
+    def fallen(self) -> list[WorkerProcess]:
+        """Those that have ended by themselves, and are not buried yet."""
+        return [worker for worker in self.all if not worker.alive and not worker.buried]
 
     def start(self, **options: object) -> WorkerProcess:
         """Starts one more, with `options` over those that all have; it needs a moment to work."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tests.faults.harness.run import Scenario
-from tests.faults.scenarios import kills, zombies
+from tests.faults.scenarios import kills, poison, zombies
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("kills", "SIGKILL of workers under load", kills.run, (2,)),
     Scenario("zombies", "late ends, by stopped workers and stale clients", zombies.run, (1,)),
+    Scenario("poison", "jobs that kill, fill or wedge their worker", poison.run, (9,)),
 )

@@ -47,7 +47,10 @@ def run(run: Run) -> Report:
         workers.end()
     report = audit(dsn, ledger)
     report.faults = kills
-    report.notes.append(unstarted(dsn, ledger))
+    report.notes.append(
+        f"{len(expired(dsn))} claims expired, of which {len(ledger.unstarted(dsn))} were only "
+        "prefetched: claimed, and no handler started"
+    )
     report.promise("re-executed (kills x concurrency)", report.re_executed, kills * SLOTS)
     # Beside other tests on a busy machine, the figure says less of the queue than of them.
     report.promise("recovery p99, s", report.percentile(99), LEASE + run.count(10, 2))
@@ -72,16 +75,3 @@ def busy_worker(run: Run, client: Client, workers: Workers) -> WorkerProcess:
         return busy
 
     return run.rng.choice(until(found, "a living worker holds a job"))
-
-
-def unstarted(dsn: str, ledger: Ledger) -> str:
-    """How many of the claims that expired had been made ahead, and never began."""
-    claims = expired(dsn)
-    begun = {
-        (job, start.number) for job, all_of in ledger.read().starts.items() for start in all_of
-    }
-    ahead = sum((claim.job, claim.attempt) not in begun for claim in claims)
-    return (
-        f"{len(claims)} claims expired, of which {ahead} were only prefetched: "
-        "claimed, and no handler started"
-    )
