@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -144,6 +144,11 @@ class Book:
     def over(self) -> set[tuple[int, int]]:
         """The claims whose holder ended them."""
         return self.claims("acked", "ended")
+
+    def underway(self, pids: Container[int]) -> set[tuple[int, int]]:
+        """Claims that these processes have started, and have not heard the end of."""
+        begun = {(e.job, e.token) for e in self.entries if e.what == "started" and e.pid in pids}
+        return begun - self.claims("acked", "ended", "refused")
 
     @property
     def executions(self) -> int:

@@ -19,7 +19,7 @@ from tests.faults.harness.ledger import Ledger, audit
 from tests.faults.harness.report import Report
 from tests.faults.harness.run import Run
 from tests.faults.harness.waiting import until
-from tests.faults.harness.workers import WorkerProcess, Workers
+from tests.faults.harness.workers import Workers
 
 from pgqueue import AsyncClient, Client, Constant, Job, LeaseLost, NewJob
 
@@ -100,20 +100,14 @@ def _one_round(run: Run, client: Client, workers: Workers) -> None:
     victims = run.rng.sample(workers.living, VICTIMS)
     for victim in victims:
         victim.stop()
-    begun = _underway(ledger, victims)
+    pids = {victim.pid for victim in victims}
+    begun = ledger.read().underway(pids)
     until(lambda: unfinished(client) == 0, "others have done what the stopped ones held")
     for victim in victims:
         victim.resume()
-    until(lambda: not _underway(ledger, victims), "those that went on have heard of all they held")
+    until(lambda: not ledger.read().underway(pids), "those that went on have heard of it")
     if not begun & ledger.read().claims("refused"):
         raise AssertionError("the processes were stopped between their jobs")
-
-
-def _underway(ledger: Ledger, workers: Sequence[WorkerProcess]) -> set[tuple[int, int]]:
-    """Claims that those workers began and have not heard the end of."""
-    book, pids = ledger.read(), {worker.pid for worker in workers}
-    begun = {(e.job, e.token) for e in book.entries if e.what == "started" and e.pid in pids}
-    return begun - book.claims("acked", "ended", "refused")
 
 
 # Clients

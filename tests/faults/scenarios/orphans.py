@@ -1,0 +1,114 @@
+"""Jobs whose holder is gone, where something hides that.
+
+The next worker has the same name, as a restarted container does. Ten thousand claims that are valid
+stand before the orphans, so that a reaper which reads page by page sees nothing but those. And the
+dead process was one of several under a supervisor, which goes on and forks another.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from tests.faults.harness.database import rows
+from tests.faults.harness.ledger import Ledger, audit, expired
+from tests.faults.harness.report import Report
+from tests.faults.harness.run import Run
+from tests.faults.harness.waiting import until
+from tests.faults.harness.workers import WorkerProcess, Workers
+
+from pgqueue import Client, Job
+
+HELD = 10_000
+NAME = "same"
+LEASE = 1.0
+CONCURRENCY = 4
+PROCESSES = 2
+JOBS = 60
+LONG_MS = 100
+
+
+def run(run: Run) -> Report:
+    """Kills the only worker, and one of several processes; their orphans must be found."""
+    # A supervisor waits ever longer before it replaces processes that die young.
+    kills, deaths = run.count(1, 20), run.count(1, 5)
+    faults = kills + deaths
+    dsn, ledger = run.dsn(), Ledger(run.folder)
+    options = {"lease": LEASE, "concurrency": CONCURRENCY, "name": NAME}
+    with Client(dsn) as client:
+        held = _hold(client, ledger)
+        with Workers(run.folder, dsn, ledger, options) as workers:
+            worker = workers.start()
+            for number in range(kills):
+                worker = _kill_and_restart(client, workers, worker)
+                run.tell(number + 1, faults)
+            worker.terminate()
+            worker.wait()
+            supervisor = workers.start(processes=PROCESSES)
+            for number in range(deaths):
+                _kill_a_child(run, client, supervisor)
+                run.tell(kills + number + 1, faults)
+            workers.end()
+        _let_go(client, ledger, held)
+    report = audit(dsn, ledger)
+    report.faults = faults
+    ids = {job.id for job in held}
+    report.promise("valid claims reaped", sum(claim.job in ids for claim in expired(dsn)), 0)
+    orphaned = {claim.pid for claim in expired(dsn)}
+    report.promise("deaths that left no orphan", faults - len(orphaned), 0)
+    report.promise("recovery p99, s", report.percentile(99), LEASE + run.count(10, 2))
+    return report
+
+
+def _hold(client: Client, ledger: Ledger) -> Sequence[Job[Any]]:
+    """Claims that are first in the lane, and valid to the end."""
+    ledger.accepted(client.enqueue_many([("held", None)] * HELD).ids)
+    held = client.claim(kinds=["held"], limit=HELD, lease=timedelta(hours=1))
+    for job in held:
+        ledger.started(job)
+    return held
+
+
+def _let_go(client: Client, ledger: Ledger, held: Sequence[Job[Any]]) -> None:
+    for job in held:
+        ledger.finished(job)
+    client.ack(held)
+    for job in held:
+        ledger.acked(job.id, job.token)
+
+
+def _feed(client: Client, ledger: Ledger) -> None:
+    ledger.accepted(client.enqueue_many([("work", {"ms": LONG_MS})] * JOBS).ids)
+
+
+def _kill_and_restart(client: Client, workers: Workers, worker: WorkerProcess) -> WorkerProcess:
+    """Ends the only worker in the middle of its jobs; the next one has to do them all."""
+    _feed(client, workers.ledger)
+    until(lambda: workers.ledger.read().underway({worker.pid}), "the worker runs jobs")
+    worker.kill()
+    following = workers.start()
+    until(lambda: _work_left(client) == 0, "the next worker of this name has done them all")
+    return following
+
+
+def _kill_a_child(run: Run, client: Client, supervisor: WorkerProcess) -> None:
+    """Ends one of the processes; the supervisor has to see, and the others to do its jobs."""
+    until(lambda: len(supervisor.children) == PROCESSES, "all processes are there", 60)
+    _feed(client, supervisor.ledger)
+    child = run.rng.choice(until(lambda: _busy(supervisor), "one of them runs jobs"))
+    os.kill(child, signal.SIGKILL)
+    until(lambda: child not in supervisor.children, "the supervisor has seen the death")
+    supervisor.ledger.gone(child)
+    until(lambda: _work_left(client) == 0, "all jobs are done")
+
+
+def _busy(supervisor: WorkerProcess) -> list[int]:
+    book = supervisor.ledger.read()
+    return [child for child in supervisor.children if book.underway({child})]
+
+
+def _work_left(client: Client) -> int:
+    return int(rows(client, "select count(*) from pgqueue.job where kind = 'work'")[0][0])
