@@ -64,7 +64,7 @@ class Scenario:
     title: str
     run: Callable[[Run], Report]
     modes: Sequence[int] = ()
-    """The failure modes that it shows, by their numbers in docs/reliability.md."""
+    """The numbers of the failure modes that it shows."""
 
 
 @attrs.frozen
