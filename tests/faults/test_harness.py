@@ -130,6 +130,16 @@ def test_audit_finds_overlapping_leases(play: Play) -> None:
     assert play.account().overlapping == 0
 
 
+def _expire(play: Play) -> None:
+    """Ends the lease of the job that is claimed, without a backoff."""
+    with play.client.driver.connection() as conn:
+        conn.execute(
+            "update pgqueue.job set lease_until = '2020-01-01', "
+            "backoff = jsonb_build_object('base', 0, 'cap', 0)"
+        )
+        conn.execute("select pgqueue.reap()")
+
+
 @pytest.mark.parametrize("ahead", [False, True], ids=["started", "claimed ahead"])
 def test_recovery_is_from_the_end_of_the_process_to_the_next_start(
     play: Play,
@@ -142,13 +152,23 @@ def test_recovery_is_from_the_end_of_the_process_to_the_next_start(
         play.ledger.started(job)
     play.ledger.gone(os.getpid())
     assert play.account().recovery == []
-    with play.client.driver.connection() as conn:
-        conn.execute("update pgqueue.job set lease_until = '2020-01-01'")
-        conn.execute('update pgqueue.job set backoff = \'{"base": 0, "cap": 0}\'')
-        conn.execute("select pgqueue.reap()")
+    _expire(play)
     assert play.start().attempt == 2
     (seconds,) = play.account().recovery
     assert 0 < seconds < 30
+
+
+def test_recovery_of_a_process_that_is_stopped_twice(play: Play) -> None:
+    """From the last time before the next start."""
+    play.enqueue()
+    play.client.claim(lease=LEASE, worker=f"host:{os.getpid()}:1")
+    play.ledger.gone(os.getpid())
+    play.ledger.gone(os.getpid())
+    _expire(play)
+    play.start()
+    play.ledger.gone(os.getpid())
+    *_, last_but_one, start, _ = play.ledger.read().entries
+    assert play.account().recovery == [start.at - last_but_one.at]
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of threads, of others

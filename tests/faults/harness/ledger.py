@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -171,18 +171,6 @@ class Book:
             and (first.job, first.token) not in self.over
         ]
 
-    def interrupted(self) -> Iterator[Entry]:
-        """Starts whose process was gone before it heard that the claim was over."""
-        for starts in self.starts.values():
-            for start in starts:
-                told = (start.job, start.token) in self.over
-                if not told and self.gone_at(start.pid, start.at) is not None:
-                    yield start
-
-    def gone_at(self, pid: int, since: float = 0.0) -> float | None:
-        """When that process was gone, if it is; numbers are used again, hence `since`."""
-        return min((at for at in self._gone.get(pid, []) if at >= since), default=None)
-
     @cached_property
     def _gone(self) -> Mapping[int, list[float]]:
         gone = defaultdict(list)
@@ -197,13 +185,14 @@ class Book:
         Whether it had been started before or was only claimed ahead. A job whose next holder is hit
         in turn before it starts it counts from there: each fault has to be recovered from in time.
         """
-        found = []
+        found: list[float] = []
         for claim in expired:
             starts = self.starts.get(claim.job, [])
             start = next((s for s in starts if s.number == claim.attempt + 1), None)
-            gone_at = self.gone_at(claim.pid)
-            if start is not None and gone_at is not None:
-                found.append(start.at - gone_at)
+            if start is not None:
+                # The last time, since a process that was stopped goes on, and is stopped again.
+                gone = [at for at in self._gone.get(claim.pid, []) if at <= start.at]
+                found += [start.at - at for at in gone[-1:]]
         return found
 
 
