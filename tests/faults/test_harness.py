@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from threading import Barrier
 
 import attrs
 import pytest
+from rich.console import Console
 from tests.faults.harness.ledger import Ledger, audit
-from tests.faults.harness.report import Promise, Report, percentile
+from tests.faults.harness.report import Promise, Report, Result, as_data, percentile, show
+from tests.faults.harness.run import Run, Scenario, Stage
 from tests.faults.harness.waiting import TooLate, until
+from tests.faults.harness.workers import FaultMissed, Workers
 
 from pgqueue import Client, Job
+from pgqueue.testing.databases import Databases
 
 LEASE = timedelta(seconds=30)
 
@@ -221,3 +227,91 @@ def test_until_says_what_did_not_come() -> None:
     assert until(lambda: "it", "x", 0.1) == "it"
     with pytest.raises(TooLate, match="the moon"):
         until(lambda: None, "the moon", 0.02)
+
+
+def _scenario(run: Callable[[Run], Report]) -> Scenario:
+    return Scenario("name", "A title", run, (2,))
+
+
+@pytest.fixture
+def stage(
+    _pgqueue_databases: Databases,
+    pgqueue_template: str,
+) -> Stage:
+    """A stage for the fast profile."""
+    return Stage(_pgqueue_databases, pgqueue_template, full=False, seed=7)
+
+
+def test_scenario_gets_a_database_and_chances_that_can_be_had_again(stage: Stage) -> None:
+    """A migrated database, an empty folder, and the same random numbers for the same seed."""
+    numbers: list[float] = []
+
+    def run(run: Run) -> Report:
+        with Client(run.dsn()) as client:
+            assert client.enqueue("k").id > 0
+        assert list(run.folder.iterdir()) == []
+        assert run.count(1, 2) == 1
+        run.tell(1, 1)
+        numbers.append(run.rng.random())
+        return Report(faults=1)
+
+    assert [stage.play(_scenario(run)).faults for _ in range(2)] == [1, 1]
+    assert numbers[0] == numbers[1]
+
+
+def test_error_of_a_scenario_is_a_result(stage: Stage) -> None:
+    """The others go on; it counts as failed, and says why."""
+
+    def run(_: Run) -> Report:
+        raise FaultMissed("nothing was hit")
+
+    result = stage.result(_scenario(run), lambda _done, _total: None)
+    assert not result.ok
+    assert "nothing was hit" in str(result.error)
+
+
+def test_results_are_shown_and_written() -> None:
+    """Everything is in the table and the JSON, also of what found nothing or failed."""
+    good = Report(faults=3, jobs=1234, recovery=[1.0, 2.0], notes=["a note"])
+    good.promise("recovery", good.percentile(99), 3)
+    bad = Report(lost=1)
+    bad.promise("nothing", math.nan, 3)
+    results = [
+        Result("good", "Goes well", (2,), good, 1.5),
+        Result("bad", "Goes badly", (), bad, 0.5),
+        Result("worse", "Fails", (), Report(), 0.5, "Traceback [of it]"),
+    ]
+    about = {"seed": 7}
+    data = json.loads(json.dumps(as_data(about, results), allow_nan=False))
+    assert data["about"] == about
+    assert [scenario["ok"] for scenario in data["scenarios"]] == [True, False, False]
+    assert data["scenarios"][1]["report"]["promises"] == [
+        {"what": "nothing", "value": None, "limit": 3, "holds": False}
+    ]
+    assert data["scenarios"][0]["report"]["recovery"] == {
+        "count": 2, "p50": 1.0, "p99": 2.0, "max": 2.0,
+    }  # fmt: skip
+    shown = StringIO()
+    show(Console(file=shown, width=120), about, results)
+    for text in (
+        "1,234",
+        "seed  7",
+        "a note",
+        "recovery: 2 <= 3",
+        "Traceback [of it]",
+        "Goes badly",
+    ):
+        assert text in shown.getvalue()
+
+
+def test_worker_that_had_ended_is_no_fault(tmp_path: Path, pgqueue_dsn: str) -> None:
+    """To kill or stop it again would count what hit nothing."""
+    with Workers(tmp_path, pgqueue_dsn, Ledger(tmp_path), {"lease": "no number"}) as workers:
+        worker = workers.start()
+        assert worker.wait() == 2
+        assert workers.fallen == [worker]
+        for fault in (worker.kill, worker.stop, worker.terminate):
+            with pytest.raises(FaultMissed, match="invalid float value"):
+                fault()
+        assert worker.bury() == 2
+        assert workers.fallen == []

@@ -98,6 +98,10 @@ def as_data(about: Mapping[str, object], results: Sequence[Result]) -> dict[str,
 def _result_as_data(result: Result) -> dict[str, Any]:
     data = attrs.asdict(result)
     data["ok"] = result.ok
+    data["report"]["promises"] = [
+        {"what": p.what, "value": _number(p.value), "limit": p.limit, "holds": p.holds}
+        for p in result.report.promises
+    ]
     recovery = data["report"].pop("recovery")
     data["report"]["recovery"] = {
         "count": len(recovery),
