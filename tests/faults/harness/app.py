@@ -2,8 +2,8 @@
 
     PGQUEUE_DSN=... python -m tests.faults.harness.app FOLDER [--lease 1] [--also MODULE] ...
 
-The kind `work` sleeps for `ms` milliseconds in a thread, `work.async` on the event loop. A module
-given with `--also` adds handlers of its own: its `register(handlers)` is called.
+It runs what `work` makes: the kind `work` sleeps in a thread, `work.async` on the event loop. A
+module given with `--also` adds handlers of its own: its `register(handlers)` is called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pgqueue import AttemptEnded, Constant, Handlers, Job, Outcome, Worker
+from pgqueue import AttemptEnded, Constant, Handlers, Job, NewJob, Outcome, Worker
 
 from .ledger import Ledger
 
@@ -51,16 +51,21 @@ def audited(ledger: Ledger) -> Handlers:
     return handlers
 
 
+def work(ms: int = 0, *, kind: str = "work", queue: str = "default") -> NewJob:
+    """A job that takes `ms` milliseconds. The policy for its attempts is stored with it."""
+    return NewJob(kind, {"ms": ms}, queue=queue, retry=RETRY, max_attempts=MANY)
+
+
 def add_work(handlers: Handlers) -> None:
     """The kinds that every scenario has."""
 
-    @handlers.register("work", retry=RETRY, max_attempts=MANY)
-    def work(job: Job[Any]) -> None:
-        time.sleep(job.payload.get("ms", 0) / 1000)
+    @handlers.register("work")
+    def sleep(job: Job[Any]) -> None:
+        time.sleep(job.payload["ms"] / 1000)
 
-    @handlers.register("work.async", retry=RETRY, max_attempts=MANY)
-    async def work_async(job: Job[Any]) -> None:
-        await asyncio.sleep(job.payload.get("ms", 0) / 1000)
+    @handlers.register("work.async")
+    async def sleep_async(job: Job[Any]) -> None:
+        await asyncio.sleep(job.payload["ms"] / 1000)
 
 
 def main() -> int:

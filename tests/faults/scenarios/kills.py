@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from tests.faults.harness.app import work
 from tests.faults.harness.database import holders, unfinished
 from tests.faults.harness.ledger import Ledger, audit, expired
 from tests.faults.harness.report import Report
@@ -24,8 +25,8 @@ SLOTS = 2 * CONCURRENCY
 LEASE = 1.0
 LONGEST_MS = 60
 PACE = 0.5
-"""Seconds between two kills. A worker then lives for some four; what was put back is found by those
-that live for more than one, since a claim looks below its floor once a second."""
+"""Seconds between two kills: a worker lives for some four. Without a pause each would be killed with
+its first jobs, and nobody would be left to do any."""
 
 
 def run(run: Run) -> Report:
@@ -60,7 +61,7 @@ def run(run: Run) -> Report:
 def feed(run: Run, client: Client, ledger: Ledger, count: int) -> None:
     """Enqueues jobs of both sorts, short and not so short."""
     kinds = run.rng.choices(("work", "work.async"), k=count)
-    jobs = [(kind, {"ms": run.rng.randrange(LONGEST_MS)}) for kind in kinds]
+    jobs = [work(run.rng.randrange(LONGEST_MS), kind=kind) for kind in kinds]
     ledger.accepted(client.enqueue_many(jobs).ids)
 
 

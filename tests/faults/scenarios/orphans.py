@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from tests.faults.harness.app import work
 from tests.faults.harness.database import rows
 from tests.faults.harness.ledger import Ledger, audit, expired
 from tests.faults.harness.report import Report
@@ -81,7 +82,7 @@ def _let_go(client: Client, ledger: Ledger, held: Sequence[Job[Any]]) -> None:
 
 
 def _feed(client: Client, ledger: Ledger) -> None:
-    ledger.accepted(client.enqueue_many([("work", {"ms": LONG_MS})] * JOBS).ids)
+    ledger.accepted(client.enqueue_many([work(LONG_MS)] * JOBS).ids)
 
 
 def _kill_and_restart(client: Client, workers: Workers, worker: WorkerProcess) -> WorkerProcess:

@@ -17,11 +17,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import attrs
-from tests.faults.harness.app import MANY, RETRY
+from tests.faults.harness.app import RETRY, work
 from tests.faults.harness.database import rows
 from tests.faults.harness.ledger import Ledger, audit
 from tests.faults.harness.report import Report
@@ -50,26 +49,25 @@ DEATHS = {"exit": EXIT, "segv": -signal.SIGSEGV}
 
 def register(handlers: Handlers) -> None:
     """The handlers, for the app."""
-    poison = partial(handlers.register, retry=RETRY, max_attempts=MAX_ATTEMPTS)
 
-    @poison("exit")
+    @handlers.register("exit")
     def leave(_: Job[Any]) -> None:
         os._exit(EXIT)
 
-    @poison("segv")
+    @handlers.register("segv")
     def read_nowhere(_: Job[Any]) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         ctypes.string_at(0)
 
-    @poison("memory")
+    @handlers.register("memory")
     def ask_for_too_much(_: Job[Any]) -> None:
         bytearray(sys.maxsize)
 
-    @poison("recursion")
+    @handlers.register("recursion")
     def recurse(job: Job[Any]) -> None:
         recurse(job)
 
-    @poison("loop", timeout=TIMEOUT)
+    @handlers.register("loop", timeout=TIMEOUT)
     def loop(_: Job[Any]) -> None:
         while True:
             pass
@@ -87,12 +85,11 @@ class Queue:
 
     def feed(self, run: Run) -> None:
         """One job of each poison among its neighbours."""
-        work = NewJob("work", {"ms": 20}, queue=self.name, max_attempts=MANY)
         poison = [
             NewJob(kind, queue=self.name, retry=RETRY, max_attempts=MAX_ATTEMPTS)
             for kind in POISON[self.name]
         ]
-        jobs = [work] * NEIGHBOURS + poison
+        jobs = [work(20, queue=self.name)] * NEIGHBOURS + poison
         run.rng.shuffle(jobs)
         ids = self.client.enqueue_many(jobs).ids
         self.workers.ledger.accepted(ids)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
+from tests.faults.harness.app import work
 from tests.faults.harness.database import holders, rows, unfinished
 from tests.faults.harness.ledger import Ledger, audit
 from tests.faults.harness.report import Report
@@ -61,8 +62,8 @@ def run(run: Run) -> Report:
     report = audit(dsn, ledger)
     report.faults = stopped + stale.tried
     report.notes.append(
-        f"{stopped} processes were stopped past their leases, and {refused} attempts that they "
-        f"then finished were refused; {stale.tried} stale calls by clients"
+        f"{stopped} processes were stopped past their leases, and {refused} claims that they "
+        f"still held were refused; {stale.tried} stale calls by clients"
     )
     report.promise("stale calls accepted", stale.accepted, 0)
     report.promise("rows changed by them", stale.changed, 0)
@@ -94,7 +95,7 @@ def _stop_and_go_on(run: Run, client: Client, ledger: Ledger) -> tuple[int, int]
 
 def _one_round(run: Run, client: Client, workers: Workers) -> None:
     ledger = workers.ledger
-    jobs = [("work", {"ms": LONG_MS})] * (CREW * CONCURRENCY * 4)
+    jobs = [work(LONG_MS)] * (CREW * CONCURRENCY * 4)
     ledger.accepted(client.enqueue_many(jobs).ids)
     until(lambda: len(holders(client)) == CREW, "all workers hold jobs")
     victims = run.rng.sample(workers.living, VICTIMS)
