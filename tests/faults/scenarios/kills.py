@@ -25,8 +25,8 @@ SLOTS = 2 * CONCURRENCY
 LEASE = 1.0
 LONGEST_MS = 60
 PACE = 0.5
-"""Seconds between two kills: a worker lives for some four. Without a pause each would be killed with
-its first jobs, and nobody would be left to do any."""
+"""Seconds between two kills: a worker lives for some four. Without a pause each would be killed
+with its first jobs, and nobody would be left to do any."""
 
 
 def run(run: Run) -> Report:
