@@ -18,11 +18,14 @@ def unfinished(client: Client) -> int:
     return int(rows(client, "select count(*) from pgqueue.job")[0][0])
 
 
-def holders(client: Client) -> set[int]:
-    """The processes that hold claims; a worker's name has its number in it."""
+def holders(client: Client, ms: int = 0) -> set[int]:
+    """The processes that hold claims, made `ms` milliseconds ago or more."""
+    # A worker's name has its process's number in it.
     found = rows(
         client,
         "select distinct split_part(worker, ':', 2)::int from pgqueue.job "
-        "where lease_until is not null and worker like '%%:%%:%%'",
+        "where lease_until is not null and worker like '%%:%%:%%' "
+        "and claimed_at < clock_timestamp() - %s * interval '1 ms'",
+        ms,
     )
     return {pid for (pid,) in found}

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.faults.harness.app import work
-from tests.faults.harness.database import rows
+from tests.faults.harness.database import holders, rows
 from tests.faults.harness.ledger import Ledger, audit, expired
 from tests.faults.harness.report import Report
 from tests.faults.harness.run import Run
@@ -30,6 +30,7 @@ CONCURRENCY = 4
 PROCESSES = 2
 JOBS = 60
 LONG_MS = 100
+BEGUN_MS = 30
 
 
 def run(run: Run) -> Report:
@@ -81,14 +82,9 @@ def _let_go(client: Client, ledger: Ledger, held: Sequence[Job[Any]]) -> None:
         ledger.acked(job.id, job.token)
 
 
-def _feed(client: Client, ledger: Ledger) -> None:
-    ledger.accepted(client.enqueue_many([work(LONG_MS)] * JOBS).ids)
-
-
 def _kill_and_restart(client: Client, workers: Workers, worker: WorkerProcess) -> WorkerProcess:
     """Ends the only worker in the middle of its jobs; the next one has to do them all."""
-    _feed(client, workers.ledger)
-    until(lambda: workers.ledger.read().underway({worker.pid}), "the worker runs jobs")
+    until(lambda: _busy(client, workers.ledger, [worker.pid]), "the worker runs jobs")
     worker.kill()
     following = workers.start()
     until(lambda: _work_left(client) == 0, "the next worker of this name has done them all")
@@ -98,17 +94,20 @@ def _kill_and_restart(client: Client, workers: Workers, worker: WorkerProcess) -
 def _kill_a_child(run: Run, client: Client, supervisor: WorkerProcess) -> None:
     """Ends one of the processes; the supervisor has to see, and the others to do its jobs."""
     until(lambda: len(supervisor.children) == PROCESSES, "all processes are there", 60)
-    _feed(client, supervisor.ledger)
-    child = run.rng.choice(until(lambda: _busy(supervisor), "one of them runs jobs"))
+    ledger = supervisor.ledger
+    busy = until(lambda: _busy(client, ledger, supervisor.children), "one of them runs jobs")
+    child = run.rng.choice(busy)
     os.kill(child, signal.SIGKILL)
     until(lambda: child not in supervisor.children, "the supervisor has seen the death")
-    supervisor.ledger.gone(child)
+    ledger.gone(child)
     until(lambda: _work_left(client) == 0, "all jobs are done")
 
 
-def _busy(supervisor: WorkerProcess) -> list[int]:
-    book = supervisor.ledger.read()
-    return [child for child in supervisor.children if book.underway({child})]
+def _busy(client: Client, ledger: Ledger, pids: Sequence[int]) -> list[int]:
+    """Those that have begun with what they claimed; while there is nothing to do, feeds jobs."""
+    if _work_left(client) == 0:
+        ledger.accepted(client.enqueue_many([work(LONG_MS)] * JOBS).ids)
+    return sorted(holders(client, BEGUN_MS) & set(pids))
 
 
 def _work_left(client: Client) -> int:
