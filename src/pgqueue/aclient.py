@@ -12,6 +12,7 @@ import psycopg
 
 from pgqueue import bulk, migrate, models
 from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span
+from pgqueue.bounded import REPLY_TIMEOUT, patient
 from pgqueue.client import WAIT_FIRST, WAIT_MOST
 from pgqueue.drivers import AsyncDriver
 from pgqueue.errors import WaitTimeout
@@ -54,9 +55,12 @@ class AsyncClient:
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
         prepare: bool = True,
+        reply_timeout: timedelta = REPLY_TIMEOUT,
     ) -> None:
         self.statements = Statements(schema)
-        self.driver = AsyncDriver(target, schema, pool_size, prepare=prepare)
+        self.driver = AsyncDriver(
+            target, schema, pool_size, prepare=prepare, reply_timeout=reply_timeout
+        )
         self._floors = Floors()
 
     @property
@@ -92,9 +96,10 @@ class AsyncClient:
         while True:
             try:
                 async with self.driver.transaction() as conn:
-                    await self._run(migrate.lock(self.schema), conn)
-                    state = await self.schema_state(conn=conn)
-                    await conn.execute(migrate.script(self.schema, after=state).encode())
+                    with patient(conn, migrate.LONGEST):
+                        await self._run(migrate.lock(self.schema), conn)
+                        state = await self.schema_state(conn=conn)
+                        await conn.execute(migrate.script(self.schema, after=state).encode())
             except psycopg.errors.LockNotAvailable:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
                 if attempt == migrate.ATTEMPTS:

@@ -11,6 +11,7 @@ import psycopg
 
 from pgqueue import bulk, migrate, models
 from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span
+from pgqueue.bounded import REPLY_TIMEOUT, patient
 from pgqueue.drivers import Driver
 from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
@@ -60,6 +61,9 @@ class Client:
         schema: the schema that holds pgqueue's tables.
         pool_size: the most connections to hold at once.
         prepare: False forgoes prepared statements: for PgBouncer before 1.21 in transaction mode.
+        reply_timeout: an operation raises `DatabaseUnavailable` when the server, while it is to
+            answer, says nothing for so long; it may have been done, or be done yet. Connections of
+            a pool, or passed as `conn`, wait as they were made to.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class Client:
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
         prepare: bool = True,
+        reply_timeout: timedelta = REPLY_TIMEOUT,
     ) -> None:
         self.statements = Statements(schema)
-        self.driver = Driver(target, schema, pool_size, prepare=prepare)
+        self.driver = Driver(
+            target, schema, pool_size, prepare=prepare, reply_timeout=reply_timeout
+        )
         self._floors = Floors()
 
     @property
@@ -110,7 +117,7 @@ class Client:
         attempt = 0
         while True:
             try:
-                with self.driver.transaction() as conn:
+                with self.driver.transaction() as conn, patient(conn, migrate.LONGEST):
                     self._run(migrate.lock(self.schema), conn)
                     state = self.schema_state(conn=conn)
                     conn.execute(migrate.script(self.schema, after=state).encode())

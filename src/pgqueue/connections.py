@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 ENVIRONMENT = "PGQUEUE_DSN"
 CONNECT_TIMEOUT = 10
 """Seconds to wait for a connection, unless the DSN has a connect_timeout."""
+KEEPALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Seconds, and milliseconds the last: a peer that is gone is noticed within a minute, also by who
+waits for nothing. Linux alone would begin to look after two hours."""
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 RETRIES = 6
 # Poll knows no highest file number, as select does; Windows has only select.
@@ -57,6 +65,7 @@ def resolve_dsn(dsn: str | None) -> str:
         extra["connect_timeout"] = CONNECT_TIMEOUT
     if "application_name" not in given and "PGAPPNAME" not in os.environ:
         extra["application_name"] = "pgqueue"
+    extra.update({name: value for name, value in KEEPALIVE.items() if name not in given})
     return conninfo.make_conninfo(dsn or "", **extra)
 
 

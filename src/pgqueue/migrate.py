@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = "2s"
 """A migration waits no longer than this for a lock, so that it never holds up workers behind it."""
 ATTEMPTS = 10
+LONGEST = 3600.0
+"""Seconds that one statement of a migration may take: an index on a large table, say."""
 _SET, _SHOW = "pg_catalog.set_config", "pg_catalog.current_setting"
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
 import psycopg_pool
 from psycopg import conninfo
 
+from pgqueue.bounded import REPLY_TIMEOUT, BoundedAsyncConnection, BoundedConnection
 from pgqueue.connections import needs_isolation, resolve_dsn, translate
 from pgqueue.errors import ConfigurationError
 from pgqueue.spares import AsyncSpares, Spares
@@ -36,7 +38,13 @@ class _Target(Generic[Pool]):
     pool_type: type[Any]
 
     def __init__(
-        self, target: str | Pool | None, schema: str, pool_size: int, *, prepare: bool = True
+        self,
+        target: str | Pool | None,
+        schema: str,
+        pool_size: int,
+        *,
+        prepare: bool = True,
+        reply_timeout: timedelta = REPLY_TIMEOUT,
     ) -> None:
         if target is not None and not isinstance(target, (str, self.pool_type)):
             raise ConfigurationError(
@@ -45,10 +53,16 @@ class _Target(Generic[Pool]):
             )
         if pool_size < 1:
             raise ConfigurationError(f"pool_size is {pool_size!r}; pass a whole number from 1 on")
+        given: object = reply_timeout
+        if not isinstance(given, timedelta) or given <= timedelta(0):
+            raise ConfigurationError(
+                f"reply_timeout is {reply_timeout!r}; pass a timedelta of more than zero"
+            )
         self.schema = schema
         self.given: Any = target if isinstance(target, self.pool_type) else None
         self.pool_size = pool_size
         self.prepare = prepare
+        self.reply_timeout = reply_timeout
         self._target = target if isinstance(target, str) else None
         self._dsn: str | None = None
         self._pid = os.getpid()
@@ -104,7 +118,8 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
             DatabaseUnavailable: it cannot be made.
         """
         try:
-            conn = psycopg.connect(self.dsn, **self.settings())
+            conn = BoundedConnection.connect(self.dsn, **self.settings())
+            conn.reply_timeout = self.reply_timeout.total_seconds()
             try:
                 self._configure(conn)
             except BaseException:
@@ -157,7 +172,8 @@ class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """See `Connections.connect`."""
         try:
-            conn = await psycopg.AsyncConnection.connect(self.dsn, **self.settings())
+            conn = await BoundedAsyncConnection.connect(self.dsn, **self.settings())
+            conn.reply_timeout = self.reply_timeout.total_seconds()
             try:
                 await self._configure(conn)
             except BaseException:  # a cancellation, for one

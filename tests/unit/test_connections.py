@@ -34,17 +34,19 @@ def test_argument_decides_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGQUEUE_DSN", "host=environment")
     assert resolved("postgresql://u:p%40ss@h:1/d") == {
         "user": "u", "password": "p@ss", "host": "h", "port": "1", "dbname": "d",
-        "connect_timeout": "10", "application_name": "pgqueue",
+        "connect_timeout": "10", "application_name": "pgqueue", "keepalives_idle": "30",
+        "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000",
     }  # fmt: skip
 
 
 def test_what_is_given_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the DSN, or in libpq's own variables."""
-    given = resolved("host=h connect_timeout=3 application_name=mine")
-    assert (given["connect_timeout"], given["application_name"]) == ("3", "mine")
+    own = {"host": "h", "connect_timeout": "3", "application_name": "mine", "keepalives_idle": "9"}
+    given = resolved("host=h connect_timeout=3 application_name=mine keepalives_idle=9")
+    assert {**given, **own} == given
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
     monkeypatch.setenv("PGAPPNAME", "mine")
-    assert resolved("host=h") == {"host": "h"}
+    assert not {"connect_timeout", "application_name"} & set(resolved("host=h"))
 
 
 def test_environment_decides_next(monkeypatch: pytest.MonkeyPatch) -> None:

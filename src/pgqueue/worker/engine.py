@@ -66,8 +66,12 @@ class Engine:
     ) -> None:
         self._statements = statements
         self._options = options
-        self._async_driver = AsyncDriver(dsn, statements.schema, 1, prepare=options.prepare)
-        self._driver = Driver(dsn, statements.schema, 1, prepare=options.prepare)
+        settings: dict[str, Any] = {
+            "prepare": options.prepare,
+            "reply_timeout": options.reply_timeout,
+        }
+        self._async_driver = AsyncDriver(dsn, statements.schema, 1, **settings)
+        self._driver = Driver(dsn, statements.schema, 1, **settings)
         self._leases = Leases()
         self._shutdown = Shutdown(options.shutdown_timeout.total_seconds(), self._leases)
         self._stopping = asyncio.Event()
@@ -159,7 +163,7 @@ class Engine:
         return clean
 
     def _link(self, purpose: str) -> Link:
-        return Link(self._async_driver, purpose)
+        return Link(self._async_driver, purpose, self._options.reply_timeout.total_seconds())
 
     def _make_pools(self, handlers: Handlers) -> list[Pool]:
         size, unwanted = self._options.concurrency, self._leases.unwanted

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from pgqueue.bounded import REPLY_TIMEOUT
 from pgqueue.connections import RETRYABLE, cause, cut, retry_pause, translate
 from pgqueue.errors import DatabaseUnavailable, PermissionDenied, SchemaError
 from pgqueue.masking import first_line
@@ -25,8 +26,6 @@ logger = logging.getLogger("pgqueue.worker")
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between attempts to reconnect: from the first, doubling, to the longest."""
-REPLY_TIMEOUT = 60.0
-"""Seconds to wait for the answer to a statement before the connection is given up as dead."""
 WHOLE_DATABASE = (DatabaseUnavailable, SchemaError, PermissionDenied)
 """Errors that say nothing about the statement: any other would fail just so."""
 HARMLESS = (*RETRYABLE, psycopg.errors.LockNotAvailable, psycopg.DataError)
@@ -41,7 +40,10 @@ class Link:
     """
 
     def __init__(
-        self, driver: AsyncDriver, purpose: str, reply_timeout: float = REPLY_TIMEOUT
+        self,
+        driver: AsyncDriver,
+        purpose: str,
+        reply_timeout: float = REPLY_TIMEOUT.total_seconds(),
     ) -> None:
         """`purpose` is for the log; `reply_timeout` in seconds."""
         self._driver = driver

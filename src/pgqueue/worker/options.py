@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from pgqueue.arguments import checked_name
+from pgqueue.bounded import REPLY_TIMEOUT
 from pgqueue.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Options:
     poll_interval: timedelta = attrs.field(validator=_span)
     shutdown_timeout: timedelta = attrs.field(validator=_span)
     prepare: bool = True
+    reply_timeout: timedelta = attrs.field(default=REPLY_TIMEOUT, validator=_span)
     name: str | None = None
 
     def unique_name(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgqueue import models
 from pgqueue.aclient import AsyncClient
+from pgqueue.bounded import REPLY_TIMEOUT
 from pgqueue.client import Client
 from pgqueue.connections import resolve_dsn
 from pgqueue.errors import ConfigurationError
@@ -51,8 +52,8 @@ class Worker:
     time is up has failed, and one that was stopped because the worker ends runs again.
 
     Args:
-        target: a client (only its DSN, schema and `prepare` are used), a DSN, or None as in
-            `Client`.
+        target: a client (only its DSN, schema, `prepare` and `reply_timeout` are used), a DSN, or
+            None as in `Client`.
         handlers: what to run.
         schema: the schema, unless a client says.
         queues: one queue, several, or a mapping of queues to weights: a queue of weight 3 is looked
@@ -70,6 +71,9 @@ class Worker:
         shutdown_timeout: how long `stop` may take: four fifths of it running handlers may finish,
             then they are cancelled and their jobs given back.
         prepare: as in `Client`.
+        reply_timeout: as in `Client`; by default the client's, or 60 s. A connection on which the
+            server is silent for so long is made anew, and what was under way is sent again. The
+            heartbeat waits no longer than a third of the lease.
         name: the start of the names under which jobs show who ran them; the host's name by default.
 
     Raises:
@@ -90,6 +94,7 @@ class Worker:
         poll_interval: timedelta = timedelta(seconds=1),
         shutdown_timeout: timedelta = timedelta(seconds=30),
         prepare: bool = True,
+        reply_timeout: timedelta | None = None,
         name: str | None = None,
     ) -> None:
         if target is not None and not isinstance(target, (Client, AsyncClient, str)):
@@ -105,6 +110,7 @@ class Worker:
         if isinstance(target, (Client, AsyncClient)):
             schema = schema or target.schema
             prepare = prepare and target.driver.prepare
+            reply_timeout = reply_timeout or target.driver.reply_timeout
         self._target = target
         self._statements = Statements(schema or DEFAULT_SCHEMA)
         self._handlers = handlers
@@ -117,6 +123,7 @@ class Worker:
             poll_interval=poll_interval,
             shutdown_timeout=shutdown_timeout,
             prepare=prepare,
+            reply_timeout=REPLY_TIMEOUT if reply_timeout is None else reply_timeout,
             name=name,
         )
         self._busy = threading.Lock()
@@ -205,9 +212,16 @@ class Worker:
             return self._target.dsn
         return resolve_dsn(self._target)
 
+    def _client_options(self) -> dict[str, Any]:
+        return {
+            "schema": self._statements.schema,
+            "prepare": self._options.prepare,
+            "reply_timeout": self._options.reply_timeout,
+        }
+
     def _check(self, dsn: str) -> None:
         """Finds out what is wrong while somebody looks. On one connection: a pool has threads."""
-        with Client(dsn, schema=self._statements.schema, prepare=self._options.prepare) as client:
+        with Client(dsn, **self._client_options()) as client:
             conn = client.driver.connect()
             try:
                 client.schema_state(conn=conn).check()
@@ -215,9 +229,7 @@ class Worker:
                 conn.close()
 
     async def _check_async(self, dsn: str) -> None:
-        async with AsyncClient(
-            dsn, schema=self._statements.schema, prepare=self._options.prepare
-        ) as client:
+        async with AsyncClient(dsn, **self._client_options()) as client:
             conn = await client.driver.connect()
             try:
                 (await client.schema_state(conn=conn)).check()
