@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from tests.faults.harness.run import Scenario
-from tests.faults.scenarios import kills, orphans, poison, zombies
+from tests.faults.scenarios import kills, orphans, poison, restarts, terminations, zombies
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("kills", "SIGKILL of workers under load", kills.run, (2,)),
     Scenario("orphans", "claims of the dead behind valid ones", orphans.run, (4, 5)),
     Scenario("zombies", "late ends, by stopped workers and stale clients", zombies.run, (1,)),
     Scenario("poison", "jobs that kill, fill or wedge their worker", poison.run, (9,)),
+    Scenario("restarts", "immediate restarts of Postgres under load", restarts.run, (27,)),
+    Scenario("terminations", "sessions ended under load", terminations.run, (28, 30)),
 )
