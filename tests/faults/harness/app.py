@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--lease", type=float, default=1.0, help="seconds")
     parser.add_argument("--shutdown-timeout", type=float, default=5.0, help="seconds")
+    parser.add_argument("--reply-timeout", type=float, default=60.0, help="seconds")
     parser.add_argument("--name")
     given = parser.parse_args()
     handlers = audited(Ledger(given.folder))
@@ -95,6 +96,7 @@ def main() -> int:
         lease=timedelta(seconds=given.lease),
         poll_interval=timedelta(seconds=0.2),
         shutdown_timeout=timedelta(seconds=given.shutdown_timeout),
+        reply_timeout=timedelta(seconds=given.reply_timeout),
         name=given.name,
     )
     return worker.run()

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tests.faults.harness.run import Scenario
-from tests.faults.scenarios import kills, orphans, poison, restarts, terminations, zombies
+from tests.faults.scenarios import (
+    cut_commits,
+    kills,
+    network,
+    orphans,
+    poison,
+    restarts,
+    terminations,
+    zombies,
+)
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("kills", "SIGKILL of workers under load", kills.run, (2,)),
@@ -12,4 +21,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("poison", "jobs that kill, fill or wedge their worker", poison.run, (9,)),
     Scenario("restarts", "immediate restarts of Postgres under load", restarts.run, (27,)),
     Scenario("terminations", "sessions ended under load", terminations.run, (28, 30)),
+    Scenario("network", "silent, late and broken connections", network.run, (29,)),
+    Scenario("cut_commits", "answers lost after the commit", cut_commits.run, (34,)),
 )
