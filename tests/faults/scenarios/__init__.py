@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from tests.faults.harness.run import Scenario
 from tests.faults.scenarios import (
+    cancellations,
     cut_commits,
+    forks,
     kills,
+    loops,
     network,
     orphans,
     poison,
@@ -23,4 +26,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("terminations", "sessions ended under load", terminations.run, (28, 30)),
     Scenario("network", "silent, late and broken connections", network.run, (29,)),
     Scenario("cut_commits", "answers lost after the commit", cut_commits.run, (34,)),
+    Scenario("loops", "handlers that block loop, GIL and pool", loops.run, (6, 8)),
+    Scenario("forks", "forks of a process that is connected", forks.run, (37,)),
+    Scenario("cancellations", "tasks cancelled amid operations", cancellations.run, (30,)),
 )
