@@ -46,7 +46,8 @@ class Client:
 
     `target` is a DSN, a `psycopg_pool.ConnectionPool`, or None: then PGQUEUE_DSN decides, then
     libpq's own variables, and without any an embedded server is started (extra `embedded`). Nothing
-    is connected before the first operation. After a fork the child makes its own connections.
+    is connected before the first operation. After a fork the child makes its own
+    connections; a pool that was given must be made after it.
 
     Every operation takes `conn=`, a connection of the caller's: psycopg's, or a SQLAlchemy session
     or connection, or Django's, over psycopg 3. It then joins the caller's transaction: it happens

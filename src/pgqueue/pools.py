@@ -60,6 +60,8 @@ class _Target(Generic[Pool]):
             )
         self.schema = schema
         self.given: Any = target if isinstance(target, self.pool_type) else None
+        # Whose its connections are; unknown before it has any.
+        self._given_pid = None if self.given is None or self.given.closed else os.getpid()
         self.pool_size = pool_size
         self.prepare = prepare
         self.reply_timeout = reply_timeout
@@ -79,6 +81,21 @@ class _Target(Generic[Pool]):
     def settings(self) -> dict[str, Any]:
         """The arguments of a connection of ours."""
         return {"autocommit": True, **({} if self.prepare else {"prepare_threshold": None})}
+
+    def _given_here(self) -> Any:  # noqa: ANN401
+        """The pool that was given.
+
+        Raises:
+            ConfigurationError: it was in use when this process was forked.
+        """
+        if self._given_pid is None:
+            self._given_pid = os.getpid()
+        elif self._given_pid != os.getpid():
+            raise ConfigurationError(
+                "this process was forked when the pool that was given had connections, and two "
+                "processes cannot share them; make a pool and a client after the fork"
+            )
+        return self.given
 
     def _is_forked(self) -> bool:
         """Whether this process is a child of the one that made the pool, and has its sockets."""
@@ -140,9 +157,10 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
 
         Raises:
             DatabaseUnavailable: none can be had.
+            ConfigurationError: the pool that was given is a parent's.
         """
         if self.given is not None:
-            given: psycopg_pool.ConnectionPool[Any] = self.given
+            given: psycopg_pool.ConnectionPool[Any] = self._given_here()
             return given.connection()
         if self._is_forked():
             self._parents.append(self._spares)
@@ -214,7 +232,7 @@ class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
             ConfigurationError: the other loop is still running.
         """
         if self.given is not None:
-            given: psycopg_pool.AsyncConnectionPool[Any] = self.given
+            given: psycopg_pool.AsyncConnectionPool[Any] = self._given_here()
             return given.connection()
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._is_forked():

@@ -58,6 +58,66 @@ async def main():
 asyncio.run(main())
 """
 
+POOL = """
+import os, sys
+from psycopg_pool import ConnectionPool
+from pgqueue import Client, ConfigurationError
+
+with ConnectionPool(sys.argv[1], min_size=1, open=%s) as pool:
+    client = Client(pool)
+    %s
+    child = os.fork()
+    if child == 0:
+        try:
+            client.enqueue("child")
+        except ConfigurationError as error:
+            os._exit("forked" in str(error))
+        os._exit(2)
+    _, status = os.waitpid(child, 0)
+    client.enqueue("parent")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+ASYNC_POOL = """
+import asyncio, os, sys
+from psycopg_pool import AsyncConnectionPool
+from pgqueue import AsyncClient, ConfigurationError
+
+async def child_main(client):
+    try:
+        await client.enqueue("child")
+    except ConfigurationError as error:
+        os._exit("forked" in str(error))
+    os._exit(2)
+
+async def main():
+    async with AsyncConnectionPool(sys.argv[1], min_size=1, open=False) as pool:
+        client = AsyncClient(pool)
+        await client.enqueue("before")
+        child = os.fork()
+        if child == 0:
+            asyncio._set_running_loop(None)
+            asyncio.run(child_main(client))
+        _, status = os.waitpid(child, 0)
+        await client.enqueue("parent")
+        sys.exit(os.waitstatus_to_exitcode(status))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [POOL % (True, ""), POOL % (False, "client.enqueue('before')"), ASYNC_POOL],
+    ids=["opened before", "used before", "async"],
+)
+def test_pool_of_a_parent_is_refused(pgqueue_client: Client, script: str) -> None:
+    """Two processes would talk at once on its connections; the parent goes on."""
+    command = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c"]
+    command += [script, pgqueue_client.dsn]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert pgqueue_client.list()[0].kind == "parent"
+
 
 @pytest.mark.parametrize("script", [SYNC, ASYNC], ids=["sync", "async"])
 def test_forked_process_has_connections_of_its_own(pgqueue_client: Client, script: str) -> None:
