@@ -55,7 +55,8 @@ class Client:
 
     Every operation may raise `DatabaseUnavailable`, `SchemaMissing`, `SchemaOutdated` and
     `PermissionDenied`, and `InvalidJob` for arguments that cannot be; other errors of psycopg pass
-    through.
+    through. One that meets a read-only server, a former primary say, leaves it and is tried again,
+    up to three times in all; of `enqueue_many` that is up to you.
 
     Args:
         target: where the queue is.

@@ -32,6 +32,8 @@ KEEPALIVE = {
 waits for nothing. Linux alone would begin to look after two hours."""
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 RETRIES = 6
+READ_ONLY_RETRIES = 3
+"""Times to try on a server that is read-only, each time on a new connection."""
 # Poll knows no highest file number, as select does; Windows has only select.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _HINT = re.compile(r"Is the server running[^?]*\?")
@@ -244,6 +246,17 @@ _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
 def retry_pause(attempt: int) -> float:
     """Seconds to wait after the `attempt`-th lost race: 5 ms doubling, half of it chance."""
     return 0.005 * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def may_retry(error: BaseException, attempt: int) -> bool:
+    """Whether what failed for the `attempt`-th time was undone as a whole, and may go well now.
+
+    A read-only server has done nothing, and its connections are discarded: the next one may lead to
+    the new primary.
+    """
+    if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
+        return attempt < READ_ONLY_RETRIES
+    return isinstance(error, RETRYABLE) and attempt < RETRIES
 
 
 def needs_isolation(shown: tuple[Any, ...] | None) -> bool:

@@ -12,15 +12,16 @@ from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
 from pgqueue.connections import (
-    RETRIES,
     RETRYABLE,
     aunwrap,
     cause,
+    may_retry,
     needs_isolation,
     retry_pause,
     translate,
     unwrap,
 )
+from pgqueue.errors import DatabaseUnavailable
 from pgqueue.pools import SHOW_ISOLATION, AsyncConnections, Connections
 from pgqueue.statements import Statement
 
@@ -51,7 +52,7 @@ class Driver(Connections):
                     try:
                         yield own
                     except psycopg.errors.ReadOnlySqlTransaction:
-                        own.close()  # a former primary; the next one leads to the new
+                        self._discard(own)  # a former primary; the next one leads to the new
                         raise
         except psycopg.Error as error:
             translated = translate(error, self.schema)
@@ -76,9 +77,9 @@ class Driver(Connections):
             try:
                 with self.connection(conn) as connection:
                     return self.execute(statement, connection)
-            except RETRYABLE:  # noqa: PERF203 - the loop is there for it
+            except (DatabaseUnavailable, *RETRYABLE) as error:  # noqa: PERF203 - the loop is for it
                 attempt += 1
-                if conn is not None or attempt == RETRIES:
+                if conn is not None or not may_retry(error, attempt):
                     raise
                 time.sleep(retry_pause(attempt))
 
@@ -106,6 +107,13 @@ class Driver(Connections):
             with psycopg.Cursor(connection) as cursor, cursor.copy(step.sql.encode()) as copy:
                 for piece in step.pieces:
                     copy.write(piece)
+
+    def _discard(self, own: psycopg.Connection[Any]) -> None:
+        """Leaves a server: the others of our spares, or of the pool, are most likely to it, too."""
+        own.close()
+        # A pool before psycopg_pool 3.3 loses only this one, and the others as they are met.
+        if hasattr(self.given, "drain"):
+            self.given.drain()
 
     @contextmanager
     def _isolated(self, own: psycopg.Connection[Any]) -> Iterator[None]:
@@ -138,7 +146,7 @@ class AsyncDriver(AsyncConnections):
                     try:
                         yield own
                     except psycopg.errors.ReadOnlySqlTransaction:
-                        await own.close()
+                        await self._discard(own)
                         raise
         except psycopg.Error as error:
             translated = translate(error, self.schema)
@@ -165,9 +173,9 @@ class AsyncDriver(AsyncConnections):
             try:
                 async with self.connection(conn) as connection:
                     return await self.execute(statement, connection)
-            except RETRYABLE:  # noqa: PERF203 - the loop is there for it
+            except (DatabaseUnavailable, *RETRYABLE) as error:  # noqa: PERF203 - the loop is for it
                 attempt += 1
-                if conn is not None or attempt == RETRIES:
+                if conn is not None or not may_retry(error, attempt):
                     raise
                 await asyncio.sleep(retry_pause(attempt))
 
@@ -198,6 +206,12 @@ class AsyncDriver(AsyncConnections):
             ):
                 for piece in step.pieces:
                     await copy.write(piece)
+
+    async def _discard(self, own: psycopg.AsyncConnection[Any]) -> None:
+        """See `Driver._discard`."""
+        await own.close()
+        if hasattr(self.given, "drain"):
+            await self.given.drain()
 
     @asynccontextmanager
     async def _isolated(self, own: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:

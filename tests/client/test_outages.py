@@ -172,25 +172,70 @@ def test_callers_broken_connection_is_told(
         client.enqueue("a", conn=conn)
 
 
-def test_read_only_server_is_told_and_left(
-    client: Client, sql: Callable[..., Any], pgqueue_dsn: str
-) -> None:
-    """A former primary refuses writes: its connections are not used again."""
-    client.stats()
+@pytest.fixture
+def read_only(sql: Callable[..., Any], pgqueue_dsn: str) -> Callable[[str], None]:
+    """Makes the server refuse writes on new connections, as a standby does: on, or off."""
     name = conninfo_to_dict(pgqueue_dsn)["dbname"]
-    sql(f"alter database {name} set default_transaction_read_only to on")
-    client.close()
+
+    def set_to(value: str) -> None:
+        sql("set default_transaction_read_only to off")
+        sql(f"alter database {name} set default_transaction_read_only to {value}")
+
+    return set_to
+
+
+@pytest.mark.parametrize("source", ["own", "pool"])
+def test_read_only_server_is_left_for_the_new_primary(
+    make_client: Callable[..., Client],
+    make_pool: Callable[..., Any],
+    pgqueue_dsn: str,
+    read_only: Callable[[str], None],
+    source: str,
+) -> None:
+    """All connections to a former primary are discarded, and the operation is tried on new ones."""
+    read_only("on")
+    target = None
+    if source == "pool":
+        target = make_pool(pgqueue_dsn, min_size=4, max_size=4)
+        until(lambda: target.get_stats().get("pool_available") == 4)
+    client = make_client(target)
+    barrier = threading.Barrier(4)
+
+    def look() -> None:
+        barrier.wait()
+        client.stats()
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    read_only("off")
+    client.enqueue("a")
+    assert client.enqueue_many([("a", {})] * 300).duplicates == 0
+    assert len(client.claim(limit=301)) == 301
+
+
+@pytest.mark.parametrize("source", ["own", "pool"])
+def test_read_only_server_is_told_where_there_is_no_other(
+    make_client: Callable[..., Client],
+    make_pool: Callable[..., Any],
+    pgqueue_dsn: str,
+    read_only: Callable[[str], None],
+    source: str,
+) -> None:
+    """After a few tries; nothing was written, and the client is well once there is a primary."""
+    read_only("on")
+    client = make_client(
+        make_pool(pgqueue_dsn, min_size=1, max_size=2) if source == "pool" else None
+    )
     with pytest.raises(DatabaseUnavailable, match="target_session_attrs=read-write"):
         client.enqueue("a")
-    sql("set default_transaction_read_only to off")
-    sql(f"alter database {name} reset default_transaction_read_only")
-    for _ in range(3):
-        try:
-            client.enqueue("a")
-        except DatabaseUnavailable:
-            continue
-        return
-    pytest.fail("still goes to the read-only server")
+    with pytest.raises(DatabaseUnavailable, match="target_session_attrs=read-write"):
+        client.enqueue_many([("a", {})] * 300)
+    read_only("off")
+    client.enqueue("a")
+    assert [job.kind for job in client.list()] == ["a"]
 
 
 def test_other_errors_of_the_driver_pass_through(
