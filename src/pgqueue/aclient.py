@@ -54,7 +54,7 @@ class AsyncClient:
         *,
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
-        prepare: bool = True,
+        prepare: bool | None = None,
         reply_timeout: timedelta = REPLY_TIMEOUT,
     ) -> None:
         self.statements = Statements(schema)

@@ -62,7 +62,9 @@ class Client:
         target: where the queue is.
         schema: the schema that holds pgqueue's tables.
         pool_size: the most connections to hold at once.
-        prepare: False forgoes prepared statements: for PgBouncer before 1.21 in transaction mode.
+        prepare: whether to use prepared statements; None: unless a pooler is in between. Pass True
+            for one that keeps track of them, as PgBouncer does from 1.21 on if it is so configured.
+            In a pool of yours that is up to you.
         reply_timeout: an operation raises `DatabaseUnavailable` when the server, while it is to
             answer, says nothing for so long; it may have been done, or be done yet. Connections of
             a pool, or passed as `conn`, wait as they were made to.
@@ -74,7 +76,7 @@ class Client:
         *,
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
-        prepare: bool = True,
+        prepare: bool | None = None,
         reply_timeout: timedelta = REPLY_TIMEOUT,
     ) -> None:
         self.statements = Statements(schema)

@@ -264,6 +264,15 @@ def needs_isolation(shown: tuple[Any, ...] | None) -> bool:
     return shown is not None and shown[0] != "read committed"
 
 
+def is_pooled(conn: Any, shown: tuple[Any, ...] | None) -> bool:  # noqa: ANN401 - sync or async
+    """Whether a pooler stands between `conn` and its server: it invents the number of the session.
+
+    In transaction mode the next statement may run in another session. What was prepared in one is
+    unknown there, or is, under the same name, another client's statement.
+    """
+    return shown is not None and shown[1] != conn.info.backend_pid
+
+
 def has_news(fileno: int) -> bool:
     """Whether an idle connection has something to read: most likely the server's goodbye."""
     with _Selector() as selector:

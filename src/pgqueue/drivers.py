@@ -22,7 +22,7 @@ from pgqueue.connections import (
     unwrap,
 )
 from pgqueue.errors import DatabaseUnavailable
-from pgqueue.pools import SHOW_ISOLATION, AsyncConnections, Connections
+from pgqueue.pools import SHOW_SESSION, AsyncConnections, Connections
 from pgqueue.statements import Statement
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Driver(Connections):
         """In a pool that was given, READ COMMITTED where that is not the default."""
         if self.given is not None and self._isolate is None:
             with psycopg.Cursor(own, row_factory=tuple_row) as cursor:
-                self._isolate = needs_isolation(cursor.execute(SHOW_ISOLATION).fetchone())
+                self._isolate = needs_isolation(cursor.execute(SHOW_SESSION).fetchone())
         if self._isolate:
             own.rollback()
             with own.transaction():
@@ -218,7 +218,7 @@ class AsyncDriver(AsyncConnections):
         """See `Driver._isolated`."""
         if self.given is not None and self._isolate is None:
             async with psycopg.AsyncCursor(own, row_factory=tuple_row) as cursor:
-                await cursor.execute(SHOW_ISOLATION)
+                await cursor.execute(SHOW_SESSION)
                 self._isolate = needs_isolation(await cursor.fetchone())
         if self._isolate:
             await own.rollback()

@@ -16,7 +16,7 @@ import psycopg_pool
 from psycopg import conninfo
 
 from pgqueue.bounded import REPLY_TIMEOUT, BoundedAsyncConnection, BoundedConnection
-from pgqueue.connections import needs_isolation, resolve_dsn, translate
+from pgqueue.connections import is_pooled, needs_isolation, resolve_dsn, translate
 from pgqueue.errors import ConfigurationError
 from pgqueue.spares import AsyncSpares, Spares
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Pool = TypeVar("Pool")
 
-SHOW_ISOLATION = "show default_transaction_isolation"
+SHOW_SESSION = "select current_setting('default_transaction_isolation'), pg_backend_pid()"
 # What psycopg.connect() takes besides the parts of a DSN.
 _NOT_DSN = frozenset(
     ["autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"]
@@ -43,7 +43,7 @@ class _Target(Generic[Pool]):
         schema: str,
         pool_size: int,
         *,
-        prepare: bool = True,
+        prepare: bool | None = None,
         reply_timeout: timedelta = REPLY_TIMEOUT,
     ) -> None:
         if target is not None and not isinstance(target, (str, self.pool_type)):
@@ -80,7 +80,10 @@ class _Target(Generic[Pool]):
 
     def settings(self) -> dict[str, Any]:
         """The arguments of a connection of ours."""
-        return {"autocommit": True, **({} if self.prepare else {"prepare_threshold": None})}
+        return {
+            "autocommit": True,
+            **({"prepare_threshold": None} if self.prepare is False else {}),
+        }
 
     def _given_here(self) -> Any:  # noqa: ANN401
         """The pool that was given.
@@ -170,9 +173,11 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
                 self._spares = Spares(self.connect, self.pool_size)
             return self._spares.connection()
 
-    @staticmethod
-    def _configure(conn: psycopg.Connection[Any]) -> None:
-        if needs_isolation(conn.execute(SHOW_ISOLATION).fetchone()):
+    def _configure(self, conn: psycopg.Connection[Any]) -> None:
+        shown = conn.execute(SHOW_SESSION).fetchone()
+        if self.prepare is None and is_pooled(conn, shown):
+            conn.prepare_threshold = None
+        if needs_isolation(shown):
             conn.set_autocommit(False)
             conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
 
@@ -242,8 +247,10 @@ class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
             self._spares = AsyncSpares(self.connect, self.pool_size)
         return self._spares.connection()
 
-    @staticmethod
-    async def _configure(conn: psycopg.AsyncConnection[Any]) -> None:
-        if needs_isolation(await (await conn.execute(SHOW_ISOLATION)).fetchone()):
+    async def _configure(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        shown = await (await conn.execute(SHOW_SESSION)).fetchone()
+        if self.prepare is None and is_pooled(conn, shown):
+            conn.prepare_threshold = None
+        if needs_isolation(shown):
             await conn.set_autocommit(False)
             await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)

@@ -76,7 +76,7 @@ class Options:
     lease: timedelta = attrs.field(validator=_span)
     poll_interval: timedelta = attrs.field(validator=_span)
     shutdown_timeout: timedelta = attrs.field(validator=_span)
-    prepare: bool = True
+    prepare: bool | None = None
     reply_timeout: timedelta = attrs.field(default=REPLY_TIMEOUT, validator=_span)
     name: str | None = None
 

@@ -70,7 +70,7 @@ class Worker:
         poll_interval: how often to look for jobs when the doorbell is silent.
         shutdown_timeout: how long `stop` may take: four fifths of it running handlers may finish,
             then they are cancelled and their jobs given back.
-        prepare: as in `Client`.
+        prepare: as in `Client`; None: as the client, if one is given.
         reply_timeout: as in `Client`; by default the client's, or 60 s. A connection on which the
             server is silent for so long is made anew, and what was under way is sent again. The
             heartbeat waits no longer than a third of the lease.
@@ -93,7 +93,7 @@ class Worker:
         processes: int = 1,
         poll_interval: timedelta = timedelta(seconds=1),
         shutdown_timeout: timedelta = timedelta(seconds=30),
-        prepare: bool = True,
+        prepare: bool | None = None,
         reply_timeout: timedelta | None = None,
         name: str | None = None,
     ) -> None:
@@ -109,7 +109,7 @@ class Worker:
             )
         if isinstance(target, (Client, AsyncClient)):
             schema = schema or target.schema
-            prepare = prepare and target.driver.prepare
+            prepare = target.driver.prepare if prepare is None else prepare
             reply_timeout = reply_timeout or target.driver.reply_timeout
         self._target = target
         self._statements = Statements(schema or DEFAULT_SCHEMA)
