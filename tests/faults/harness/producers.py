@@ -6,14 +6,13 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from pgqueue import Client, Constant, DatabaseUnavailable
-
-from .ledger import Ledger
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,12 +26,19 @@ SOON = 0.02
 """Seconds before an enqueue that failed is tried again."""
 
 
+class Accepting(Protocol):
+    """A ledger, for one."""
+
+    def accepted(self, ids: Iterable[int]) -> None:
+        """The enqueue of these jobs has returned."""
+
+
 @attrs.define(eq=False)
 class Producers:
     """Makes jobs at a steady rate. An enqueue that failed may be stored all the same."""
 
     client: Client
-    ledger: Ledger
+    ledger: Accepting
     rng: random.Random
     per_second: float
     threads: int = 3

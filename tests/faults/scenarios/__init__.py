@@ -6,9 +6,11 @@ from tests.faults.harness.run import Scenario
 from tests.faults.scenarios import (
     cancellations,
     cut_commits,
+    failover,
     forks,
     kills,
     loops,
+    misrouted,
     network,
     orphans,
     poison,
@@ -29,4 +31,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("loops", "handlers that block loop, GIL and pool", loops.run, (6, 8)),
     Scenario("forks", "forks of a process that is connected", forks.run, (37,)),
     Scenario("cancellations", "tasks cancelled amid operations", cancellations.run, (30,)),
+    Scenario(
+        "failover", "Promotions of a synchronous standby under load", failover.synchronous, (32, 33)
+    ),
+    Scenario("lagging", "Promotions of a standby that lags", failover.asynchronous, (32, 33)),
+    Scenario("misrouted", "Connections that lead to a standby", misrouted.run, (32,)),
 )
