@@ -22,6 +22,7 @@ endif
 help:
 	@echo "make demo    run the demo"
 	@echo "make test    run the tests, with coverage"
+	@echo "make test-pooler  run those of clients, workers and SQL through PgBouncer"
 	@echo "make check   lint, format check, types, import layers, spelling"
 	@echo "make format  format the code and fix what ruff can fix"
 	@echo "make bench   measure claim throughput"
@@ -40,6 +41,10 @@ demo: $(VENV)/.demo
 .PHONY: test
 test: $(VENV)/.dev
 	$(PY) -m pytest -n 2 $(if $(ARGS),$(ARGS),$(COVERAGE))
+
+.PHONY: test-pooler
+test-pooler: $(VENV)/.dev
+	$(PY) -m pytest -n 2 --pooler $(if $(ARGS),$(ARGS),tests/client tests/worker tests/sql)
 
 .PHONY: check
 check: $(VENV)/.dev

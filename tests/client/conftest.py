@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import psycopg
 import psycopg_pool
 import pytest
+from tests.faults.harness.pooler import Pooler
 
 from pgqueue import AsyncClient, Client
 
@@ -120,12 +121,21 @@ def client(make_client: MakeClient) -> Client:
 
 
 @pytest.fixture
-def connect(flavour: str, loop: asyncio.AbstractEventLoop, pgqueue_dsn: str) -> Iterator[Connect]:
+def session(pooled: Pooler | None) -> dict[str, Any]:
+    """What callers' own connections need: behind a pooler, no prepared statements."""
+    return {} if pooled is None else {"prepare_threshold": None}
+
+
+@pytest.fixture
+def connect(
+    flavour: str, loop: asyncio.AbstractEventLoop, pgqueue_dsn: str, session: dict[str, Any]
+) -> Iterator[Connect]:
     """Makes connections; see `Connect`."""
     with ExitStack() as stack:
 
         def make(dsn: str | None = None, **options: Any) -> psycopg.Connection[Any]:
             conn: Any
+            options = {**session, **options}
             if flavour == "sync":
                 conn = psycopg.connect(dsn or pgqueue_dsn, **options)
             else:
@@ -139,9 +149,9 @@ def connect(flavour: str, loop: asyncio.AbstractEventLoop, pgqueue_dsn: str) -> 
 
 
 @pytest.fixture
-def sql(pgqueue_dsn: str) -> Iterator[Sql]:
+def sql(pgqueue_dsn: str, direct: Callable[[str], str]) -> Iterator[Sql]:
     """Runs SQL; see `Sql`."""
-    with psycopg.connect(pgqueue_dsn, autocommit=True) as conn:
+    with psycopg.connect(direct(pgqueue_dsn), autocommit=True) as conn:
 
         def run(query: str, *params: object) -> list[tuple[Any, ...]]:
             cursor = conn.execute(query.encode(), params or None)
@@ -151,11 +161,14 @@ def sql(pgqueue_dsn: str) -> Iterator[Sql]:
 
 
 @pytest.fixture
-def make_pool(flavour: str, loop: asyncio.AbstractEventLoop) -> Iterator[Callable[..., Any]]:
+def make_pool(
+    flavour: str, loop: asyncio.AbstractEventLoop, session: dict[str, Any]
+) -> Iterator[Callable[..., Any]]:
     """Makes pools that are closed after the test."""
     with ExitStack() as stack:
 
         def make(dsn: str, **options: Any) -> Any:
+            options["kwargs"] = {**session, **options.get("kwargs", {})}
             if flavour == "sync":
                 pool = psycopg_pool.ConnectionPool(dsn, open=True, **options)
                 stack.callback(pool.close)

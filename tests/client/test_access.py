@@ -87,6 +87,7 @@ def restricted(
     sql(f"drop owned by {roles[access]}")
 
 
+@pytest.mark.direct("its users are not in the pooler's configuration")
 def test_role_may_do_its_work_and_nothing_else(restricted: Client, access: str) -> None:
     """Everything else is refused, and the message names the grant that would allow it."""
     if access != "worker":
@@ -99,6 +100,7 @@ def test_role_may_do_its_work_and_nothing_else(restricted: Client, access: str) 
         operation(restricted)
 
 
+@pytest.mark.direct("its users are not in the pooler's configuration")
 def test_only_the_owner_grants_access(restricted: Client, access: str) -> None:
     """No role can give away more than it has."""
     granting = pgqueue.statements.Statement(

@@ -37,7 +37,9 @@ def test_dsn_may_be_written_either_way(dsn: str, make_client: Callable[..., Clie
         {"host": "/nonexistent"},
         {"port": "1"},
         {"dbname": "no-such-database"},
-        {"user": "no-such-user"},
+        pytest.param(
+            {"user": "no-such-user"}, marks=pytest.mark.direct("the user is the pooler's")
+        ),
         {"host": "127.0.0.1", "port": "1", "password": "secret"},
         {"host": "name.invalid"},
     ],

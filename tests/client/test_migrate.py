@@ -211,6 +211,7 @@ def stranger(pgqueue_dsn: str, sql: Sql) -> Iterator[str]:
     sql(f"drop role {name}")
 
 
+@pytest.mark.direct("its users are not in the pooler's configuration")
 def test_migration_without_the_right_to_do_so_is_refused(make_client: Make, stranger: str) -> None:
     """It takes a role that may create in the database."""
     with pytest.raises(PermissionDenied, match="permission denied for database"):

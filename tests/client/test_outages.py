@@ -127,6 +127,7 @@ def test_who_waits_for_a_lost_connection_gets_another(
     assert [job.kind for job in client.list()] == ["b", "a"]
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_connection_with_news_that_works_is_kept(
     make_client: Callable[..., Client], sql: Callable[..., Any]
 ) -> None:
@@ -145,6 +146,7 @@ def test_connection_with_news_that_works_is_kept(
     assert kept is idle
 
 
+@pytest.mark.direct("psycopg raises a ValueError where both server and pooler end a COPY")
 def test_session_that_ends_in_the_middle_is_told(client: Client, sql: Callable[..., Any]) -> None:
     """Nobody knows whether the statement went through, so it is not repeated; the next is well."""
     client.enqueue("a")
@@ -184,6 +186,7 @@ def read_only(sql: Callable[..., Any], pgqueue_dsn: str) -> Callable[[str], None
     return set_to
 
 
+@pytest.mark.direct("the sessions, and their settings, are the pooler's")
 @pytest.mark.parametrize("source", ["own", "pool"])
 def test_read_only_server_is_left_for_the_new_primary(
     make_client: Callable[..., Client],
@@ -216,6 +219,7 @@ def test_read_only_server_is_left_for_the_new_primary(
     assert len(client.claim(limit=301)) == 301
 
 
+@pytest.mark.direct("the sessions, and their settings, are the pooler's")
 @pytest.mark.parametrize("source", ["own", "pool"])
 def test_read_only_server_is_told_where_there_is_no_other(
     make_client: Callable[..., Client],

@@ -188,6 +188,7 @@ def test_one_operation_after_the_other_needs_one_connection(
     assert sql(SESSIONS, "frugal") == first
 
 
+@pytest.mark.direct("the sessions are the pooler's")
 def test_connection_that_was_silent_for_long_is_replaced(
     make_client: Callable[..., Client],
     pgqueue_dsn: str,
@@ -267,6 +268,7 @@ def test_event_loop_may_end_while_connections_are_made(pgqueue_dsn: str) -> None
     asyncio.run(use())
 
 
+@pytest.mark.direct("PgBouncer 1.18 dies of so many cancellations")
 def test_cancelled_tasks_lose_no_place(pgqueue_dsn: str) -> None:
     """Whenever it comes: while they wait for a connection, make it, use it, or give it back."""
     chance = random.Random(7)  # noqa: S311 - no secret

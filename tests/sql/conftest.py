@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
+from tests.faults.harness.pooler import Pooler
 
 from pgqueue.testing import travel
 
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 class Db:
     """A connection on which functions of the schema are called by name."""
 
-    def __init__(self, dsn: str, **settings: str) -> None:
+    def __init__(self, dsn: str, *, prepare: bool, **settings: str) -> None:
         self.dsn = dsn
         self.conn = psycopg.connect(dsn, autocommit=True, row_factory=namedtuple_row)
+        if not prepare:
+            self.conn.prepare_threshold = None
         for name, value in settings.items():
             self.conn.execute("select set_config(%s, %s, false)", (name, value))
 
@@ -121,12 +124,14 @@ class Db:
 
 
 @pytest.fixture
-def connect(pgqueue_dsn: str) -> Iterator[Callable[..., Db]]:
+def connect(pgqueue_dsn: str, pooled: Pooler | None) -> Iterator[Callable[..., Db]]:
     """Makes more connections to the database of this test; keyword arguments are settings."""
     with ExitStack() as stack:
 
         def connect(**settings: str) -> Db:
-            db = Db(pgqueue_dsn, **settings)
+            if pooled and settings:
+                pytest.skip("through a pooler: settings belong to a session")
+            db = Db(pgqueue_dsn, prepare=not pooled, **settings)
             stack.callback(db.conn.close)
             return db
 

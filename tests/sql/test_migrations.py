@@ -71,6 +71,7 @@ def test_two_migrates_at_once_install_once(
     assert db.rows("select version, applied_at from twice.migration order by version") == applied
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 @pytest.mark.parametrize("schema", ["My-Schema", "ünï.cödé", "select", "x" * 63])
 def test_schema_may_have_any_name(
     connect: Callable[..., Db], pgqueue_dsn: str, schema: str
@@ -91,6 +92,7 @@ def test_schema_may_have_any_name(
     assert db.one("select count(*) from pgqueue.all_jobs") == 0
 
 
+@pytest.mark.direct("SET ROLE belongs to a session")
 def test_owner_of_the_schema_needs_no_right_to_create_schemas(db: Db, pgqueue_dsn: str) -> None:
     """Where an administrator made it."""
     name = db.one("select 'pgqueue_test_' || left(md5(random()::text), 12)")

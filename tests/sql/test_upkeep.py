@@ -174,6 +174,7 @@ def test_costly_work_is_done_less_often_but_within_ten_minutes(db: Db) -> None:
 # The doorbell
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_only_sleepers_are_rung(connect: Callable[..., Db]) -> None:
     """Of that queue, while they sleep; nobody else's commit pays for a notification."""
     db, listener = connect(), connect()
@@ -200,6 +201,7 @@ def test_only_sleepers_are_rung(connect: Callable[..., Db]) -> None:
     assert rung() == []
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_one_job_wakes_two_sleepers_that_run_its_kind(connect: Callable[..., Db]) -> None:
     """Should one have died. For many jobs, of kinds that nobody looked at, all are rung."""
     db, listener = connect(), connect()
@@ -223,6 +225,7 @@ def test_one_job_wakes_two_sleepers_that_run_its_kind(connect: Callable[..., Db]
     assert [notice.payload for notice in listener.conn.notifies(timeout=0.05)] == ["a"]
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_maintenance_rings_for_what_was_left_lying(connect: Callable[..., Db]) -> None:
     """Half a second after a ring that nobody answered; not for a queue that is paused."""
     db, listener = connect(), connect()

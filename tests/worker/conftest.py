@@ -26,14 +26,14 @@ def shared_database(
 
 
 @pytest.fixture
-def pgqueue_dsn(shared_database: tuple[str, Database]) -> str:
+def pgqueue_dsn(shared_database: tuple[str, Database], through: Callable[[str], str]) -> str:
     """The DSN of that database, emptied."""
     dsn, database = shared_database
     database.query(
         "with a as (delete from job), b as (delete from archive), c as (delete from lane), "
         "d as (delete from queue) delete from sleeper"
     )
-    return dsn
+    return through(dsn)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def make(dsn: str, schema: str = "pgqueue", **options: Any) -> Link:
     return Link(AsyncDriver(dsn, schema, 1), "test", **options)
 
 
+@pytest.mark.direct("the session that ends is the pooler's")
 def test_lost_connection_is_remade_with_the_next_statement(
     client: Client, database: Database
 ) -> None:
@@ -60,7 +61,11 @@ def test_lost_connection_is_remade_with_the_next_statement(
         ("select 1/0", psycopg.DataError),
         ("select pgqueue.enqueue('no name')", InvalidJob),
         ("select nothing()", Exception),
-        ("select pg_sleep(10)", psycopg.errors.QueryCanceled),
+        pytest.param(
+            "select pg_sleep(10)",
+            psycopg.errors.QueryCanceled,
+            marks=pytest.mark.direct("the timeout is of a session"),
+        ),
     ],
 )
 @pytest.mark.parametrize("isolation", ["read committed", "serializable"])
@@ -83,6 +88,7 @@ def test_link_works_after_any_error(
     asyncio.run(main())
 
 
+@pytest.mark.direct("the settings are of a session")
 def test_read_only_server_is_left(client: Client) -> None:
     """After a failover the old primary is a standby: the connection is of no use."""
     dsn = conninfo.make_conninfo(client.dsn, options="-c default_transaction_read_only=on")

@@ -52,6 +52,7 @@ def test_all_sessions_cut_again_and_again_lose_nothing(
     assert {row[0] for row in rows} == {"succeeded"}
 
 
+@pytest.mark.direct("the sessions, and their settings, are the pooler's")
 def test_idle_worker_survives_cut_sessions(
     client: Client, handlers: Handlers, database: Database
 ) -> None:
@@ -91,6 +92,7 @@ def test_role_with_short_timeouts_still_works(
             database.query(f'alter database "{name}" reset {setting}')
 
 
+@pytest.mark.direct("the sessions, and their settings, are the pooler's")
 def test_worker_waits_out_a_database_that_became_read_only(
     client: Client, handlers: Handlers, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -396,7 +397,7 @@ def test_missing_schema_is_told_at_the_start(pgqueue_dsn: str, handlers: Handler
 
 
 def test_schema_that_vanishes_ends_the_worker_with_its_error(
-    pgqueue_dsn: str, handlers: Handlers
+    pgqueue_dsn: str, handlers: Handlers, direct: Callable[[str], str]
 ) -> None:
     """It can never claim again, and must not look as if it worked."""
     handlers.register("a")(lambda _: None)
@@ -404,7 +405,7 @@ def test_schema_that_vanishes_ends_the_worker_with_its_error(
         client.migrate()
         worker = Worker(client, handlers, shutdown_timeout=SECOND)
         background = Background(worker).start()
-        database = Database(pgqueue_dsn, "vanishing")
+        database = Database(direct(pgqueue_dsn), "vanishing")
         until(lambda: database.query("select 1 from vanishing.sleeper"))
         database.conn.execute("drop schema vanishing cascade")
         database.conn.close()
