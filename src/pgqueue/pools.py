@@ -65,6 +65,8 @@ class _Target(Generic[Pool]):
         self.pool_size = pool_size
         self.prepare = prepare
         self.reply_timeout = reply_timeout
+        self.behind_pooler = False
+        """Of the last connection that was made here."""
         self._target = target if isinstance(target, str) else None
         self._dsn: str | None = None
         self._pid = os.getpid()
@@ -175,7 +177,8 @@ class Connections(_Target["psycopg_pool.ConnectionPool[Any]"]):
 
     def _configure(self, conn: psycopg.Connection[Any]) -> None:
         shown = conn.execute(SHOW_SESSION).fetchone()
-        if self.prepare is None and is_pooled(conn, shown):
+        self.behind_pooler = is_pooled(conn, shown)
+        if self.behind_pooler and self.prepare is None:
             conn.prepare_threshold = None
         if needs_isolation(shown):
             conn.set_autocommit(False)
@@ -249,7 +252,8 @@ class AsyncConnections(_Target["psycopg_pool.AsyncConnectionPool[Any]"]):
 
     async def _configure(self, conn: psycopg.AsyncConnection[Any]) -> None:
         shown = await (await conn.execute(SHOW_SESSION)).fetchone()
-        if self.prepare is None and is_pooled(conn, shown):
+        self.behind_pooler = is_pooled(conn, shown)
+        if self.behind_pooler and self.prepare is None:
             conn.prepare_threshold = None
         if needs_isolation(shown):
             await conn.set_autocommit(False)

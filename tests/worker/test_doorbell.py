@@ -45,6 +45,7 @@ def elapsed_until(event: threading.Event) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.direct("no ring arrives")
 @pytest.mark.parametrize("where", ["one", "many", "transaction"])
 def test_sleeping_worker_is_woken_by_an_enqueue(
     client: Client, handlers: Handlers, database: Database, ran: threading.Event, where: str
@@ -64,6 +65,7 @@ def test_sleeping_worker_is_woken_by_an_enqueue(
         assert elapsed_until(ran) < 1
 
 
+@pytest.mark.direct("no ring arrives")
 def test_worker_is_woken_again_and_again(
     client: Client, handlers: Handlers, database: Database
 ) -> None:
@@ -82,6 +84,7 @@ def test_worker_is_woken_again_and_again(
             until(partial(seen.__contains__, n), 5)
 
 
+@pytest.mark.direct("no ring arrives")
 def test_schema_whose_name_needs_quotes(pgqueue_dsn: str) -> None:
     """The channel is the schema's name, as it is."""
     ran = threading.Event()
@@ -119,10 +122,10 @@ def test_polling_finds_jobs_when_notifications_do_not_arrive(
 ) -> None:
     """As behind PgBouncer: the worker listens where it will hear nothing."""
 
-    async def listen(_: Doorbell, conn: psycopg.AsyncConnection[Any]) -> None:
-        await conn.execute("listen elsewhere")
+    async def say(_: Doorbell, conn: psycopg.AsyncConnection[Any], command: str) -> None:
+        await conn.execute(f"{command} elsewhere".encode())
 
-    monkeypatch.setattr(Doorbell, "_listen", listen)
+    monkeypatch.setattr(Doorbell, "_say", say)
     with working(client, handlers, poll_interval=timedelta(seconds=0.5)):
         until(lambda: asleep(database))
         client.enqueue("a")
@@ -156,6 +159,7 @@ def test_busy_worker_asks_not_to_be_rung(
         assert database.query("select 1 from job limit 1")
 
 
+@pytest.mark.direct("no ring arrives")
 def test_worker_that_is_full_asks_not_to_be_rung(
     client: Client, handlers: Handlers, database: Database
 ) -> None:
@@ -214,6 +218,7 @@ def ring(client: Client) -> Iterator[Any]:
         yield lambda queue: conn.execute("select pg_notify('pgqueue', %s)", [queue])
 
 
+@pytest.mark.direct("no ring arrives")
 def test_ring_between_the_last_look_and_the_wait_is_heard(client: Client, ring: Any) -> None:
     """It comes with the answer to a statement, or lies in the socket: the wait is over at once."""
 
@@ -233,6 +238,7 @@ def test_ring_between_the_last_look_and_the_wait_is_heard(client: Client, ring: 
     asyncio.run(main())
 
 
+@pytest.mark.direct("no ring arrives")
 def test_ring_during_the_wait_ends_it_if_it_is_for_ones_own_queue(
     client: Client, ring: Any
 ) -> None:
@@ -251,6 +257,7 @@ def test_ring_during_the_wait_ends_it_if_it_is_for_ones_own_queue(
     asyncio.run(main())
 
 
+@pytest.mark.direct("no ring arrives")
 def test_nothing_piles_up_in_the_connection(client: Client, ring: Any) -> None:
     """Psycopg would keep each notification that comes with an answer, for ever."""
 
@@ -319,6 +326,7 @@ def test_asks_anew_before_its_patience_is_over(
     asyncio.run(main())
 
 
+@pytest.mark.direct("the session that ends is the pooler's")
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_connection_that_is_lost_ends_the_wait_with_an_error(
     client: Client, database: Database, monkeypatch: pytest.MonkeyPatch, when: str
@@ -363,6 +371,7 @@ def test_listening_in_vain_is_an_error_of_the_connection(
     asyncio.run(main())
 
 
+@pytest.mark.direct("no ring arrives")
 def test_other_default_isolation_still_listens(client: Client, database: Database) -> None:
     """Where statements need transactions of their own, LISTEN does too."""
     ((name,),) = database.query("select current_database()")

@@ -19,6 +19,8 @@ from pgqueue.worker.doorbell import Doorbell
 from pgqueue.worker.runner import Ending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgqueue.models import Job, JobControl
     from pgqueue.statements import Statements
     from pgqueue.worker.idleness import Idleness
@@ -54,7 +56,9 @@ class ClaimLoop:
         leases: Leases,
         settler: Settler,
         control: JobControl,
+        on_deaf: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_deaf` is called when it turns out that no rings arrive."""
         self._link = link
         self._statements = statements
         self._options = options
@@ -66,13 +70,20 @@ class ClaimLoop:
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
         self._demand = Demand(pool, options.prefetch)
-        self._doorbell = Doorbell(link, statements, options.queues, self._kinds, self._name)
+        self._doorbell = Doorbell(
+            link, statements, options.queues, self._kinds, self._name, on_deaf
+        )
         self._changed = asyncio.Event()
         self._stopping = False
         self._naps = 0
         self._saw_bottom = False
         self._slept_at = self.moved_at = time.monotonic()
         pool.on_room = self._changed.set
+
+    @property
+    def deaf(self) -> bool:
+        """Whether it hears no rings, and only polls."""
+        return self._doorbell.deaf
 
     def stop(self) -> None:
         """Ends `run` after the claim under way."""
@@ -169,7 +180,7 @@ class ClaimLoop:
         self._naps += 1
 
     async def _sleep(self) -> None:
-        if not self._doorbell.asked:
+        if not (self._doorbell.asked or self._doorbell.deaf):
             await self._doorbell.ask()
             return  # one more look, now that producers ring
         poll_interval = self._options.poll_interval.total_seconds()

@@ -3,11 +3,14 @@
 A worker that finds nothing says so in the table `sleeper`, looks once more, and then waits for a
 notification or for its poll interval. Polling is the truth; the doorbell only makes the wait
 shorter, so that nothing is lost where notifications do not arrive (PgBouncer in transaction mode).
+There a worker finds out that it rings in vain, and only polls.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,9 +20,12 @@ from psycopg import sql
 
 from pgqueue.connections import translate
 from pgqueue.guarded import unsynced
+from pgqueue.statements import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
+
+    from typing_extensions import LiteralString
 
     from pgqueue.statements import Statements
     from pgqueue.worker.link import Link
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds for which a sleeper asks to be rung; one that dies costs its producers no longer than
 that."""
+ECHO_SECONDS = 2.0
+"""To wait for a ring of one's own, through a pooler."""
 
 
 class Doorbell:
@@ -39,8 +47,12 @@ class Doorbell:
         queues: Collection[str],
         kinds: Sequence[str],
         sleeper: str,
+        on_deaf: Callable[[], None] = lambda: None,
     ) -> None:
-        """`sleeper` is this loop's name in the table, `kinds` are what it runs."""
+        """`sleeper` is this loop's name in the table, `kinds` are what it runs.
+
+        `on_deaf` is called when it turns out that no rings arrive.
+        """
         self._kinds = kinds
         self._link = link
         self._statements = statements
@@ -48,6 +60,10 @@ class Doorbell:
         self._sleeper = sleeper
         self._listening: psycopg.AsyncConnection[Any] | None = None
         self._asked_until = 0.0
+        self._echo = ""
+        self._echo_until = 0.0
+        self._deaf = False
+        self._on_deaf = on_deaf
         self._rung = False
         self._waiter: asyncio.Event | None = None
 
@@ -56,6 +72,11 @@ class Doorbell:
         """Whether producers ring for us now, and we would hear it."""
         hears = self._listening is not None and not self._listening.closed
         return hears and time.monotonic() < self._asked_until - PATIENCE / 2
+
+    @property
+    def deaf(self) -> bool:
+        """Whether this connection hears no rings, so that nobody need be asked for any."""
+        return self._deaf and self._listening is not None and not self._listening.closed
 
     def forget(self) -> None:
         """Counts from now on: call it before you look for jobs, and a ring meanwhile is heard."""
@@ -67,7 +88,8 @@ class Doorbell:
         if conn is not self._listening:
             # Also for what comes with the answer to a statement: psycopg would keep it for itself.
             conn.add_notify_handler(self._hear)
-            await self._listen(conn)
+            await self._say(conn, "listen")
+            await self._call()
             self._listening = conn
         asked_at = time.monotonic()
         patience = timedelta(seconds=PATIENCE)
@@ -90,15 +112,18 @@ class Doorbell:
     async def wait(self, seconds: float, other: asyncio.Event) -> None:
         """Waits for a ring, for `other`, or until `seconds` are over or it is time to ask again.
 
-        The connection must be idle.
+        The connection must be idle. Where a pooler swallows all rings, the wait finds that out.
 
         Raises:
             DatabaseUnavailable: the connection is lost.
         """
         conn = await self._link.connection()
         loop = asyncio.get_running_loop()
-        # Longer than we are rung nobody need wait.
-        seconds = min(seconds, self._asked_until - PATIENCE / 2 - time.monotonic())
+        if not self._deaf:
+            # Longer than we are rung nobody need wait.
+            seconds = min(seconds, self._asked_until - PATIENCE / 2 - time.monotonic())
+        if self._echo:
+            seconds = min(seconds, self._echo_until - time.monotonic())
         timer = loop.call_later(max(seconds, 0.0), other.set)
         self._waiter = other
         try:
@@ -110,8 +135,11 @@ class Doorbell:
                     await other.wait()
             finally:
                 loop.remove_reader(descriptor)
+            self._read(conn)
             if conn.closed:
                 raise psycopg.OperationalError("the connection was lost while it was idle")
+            if self._echo and time.monotonic() >= self._echo_until:
+                await self._go_deaf(conn)
         except psycopg.Error as error:
             await self._link.close()
             raise translate(error, self._statements.schema) from error
@@ -119,9 +147,34 @@ class Doorbell:
             self._waiter = None
             timer.cancel()
 
-    async def _listen(self, conn: psycopg.AsyncConnection[Any]) -> None:
+    async def _call(self) -> None:
+        """Rings for ourselves, if a pooler is in between: it may pass nothing on to idle clients.
+
+        From another connection: on this one the pooler would pass it on, together with the answer.
+        """
+        self._echo, self._deaf = "", False
+        if self._link.behind_pooler:
+            echo = f" {os.urandom(8).hex()}"  # what stands before the space is no queue
+            channel = self._statements.schema
+            ring = Statement("select pg_notify(%s, %s)", (channel, echo), lambda _: None)
+            beside = self._link.beside(ECHO_SECONDS)
+            # Where that cannot be done, there is no verdict: all is as without a pooler.
+            with contextlib.suppress(psycopg.Error):
+                await beside.try_run(ring)
+                self._echo, self._echo_until = echo, time.monotonic() + ECHO_SECONDS
+            await beside.close()
+
+    async def _go_deaf(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Asks for no more rings on this connection: they cost producers, and help nobody."""
+        self._echo, self._deaf = "", True
+        self._on_deaf()
+        await self._say(conn, "unlisten")
+        await self.unask()
+
+    async def _say(self, conn: psycopg.AsyncConnection[Any], command: LiteralString) -> None:
+        channel = sql.Identifier(self._statements.schema)
         try:
-            await conn.execute(sql.SQL("listen {}").format(sql.Identifier(self._statements.schema)))
+            await conn.execute(sql.SQL(command) + sql.SQL(" ") + channel)
             if not conn.autocommit:
                 await conn.commit()
         except psycopg.Error as error:
@@ -134,6 +187,8 @@ class Doorbell:
 
     def _take(self, payload: str) -> None:
         """Hears a ring, if it is for us: it names a queue, and perhaps one of its sleepers."""
+        if payload == self._echo:
+            self._echo = ""
         queue, _, sleeper = payload.partition(" ")
         if queue in self._queues and sleeper in ("", self._sleeper):
             self._ring()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from pgqueue.worker.options import Options
     from pgqueue.worker.pool import Pool
 
+logger = logging.getLogger("pgqueue.worker")
+
 LAST_SECONDS = 1.0
 """For the heartbeat's thread to end."""
 
@@ -56,6 +59,9 @@ class Health:
     """Jobs claimed and not yet ended."""
     settled: int
     """Attempts ended since the start."""
+    polling: bool = False
+    """Whether notifications do not arrive, as through a pooler in transaction mode, so that a job
+    waits for an idle worker's next poll."""
 
 
 class Engine:
@@ -91,6 +97,7 @@ class Engine:
         self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases)
         self._pools = self._make_pools(handlers)
         self._claims = [self._claim_loop(pool) for pool in self._pools]
+        self._told_deaf = False
 
     # What a handler's job asks (JobControl)
 
@@ -134,7 +141,8 @@ class Engine:
         idle_for = max((now - claims.moved_at for claims in self._claims), default=0.0)
         moving = idle_for < 5 * self._options.poll_interval.total_seconds() + 5
         ok = moving and self._heartbeat.is_alive()
-        return Health(ok, idle_for, len(self._leases), self._settler.settled)
+        polling = any(claims.deaf for claims in self._claims)
+        return Health(ok, idle_for, len(self._leases), self._settler.settled, polling)
 
     async def run(self, *, until_idle: bool = False) -> bool:
         """Works until `stop`, or until nothing is left to do; true if all could be ended in order.
@@ -186,7 +194,16 @@ class Engine:
             self._leases,
             self._settler,
             self,
+            self._tell_deaf,
         )
+
+    def _tell_deaf(self) -> None:
+        if not self._told_deaf:
+            self._told_deaf = True
+            logger.warning(
+                "notifications do not arrive (a pooler in transaction mode?); polling every %g s",
+                self._options.poll_interval.total_seconds(),
+            )
 
     async def _until_over(self, parts: set[asyncio.Task[None]], idleness: Idleness | None) -> None:
         """Waits for `stop` or idleness; raises what ended a part, since none ends by itself."""

@@ -52,6 +52,15 @@ class Link:
         self._conn: psycopg.AsyncConnection[Any] | None = None
         self._failures = 0
 
+    @property
+    def behind_pooler(self) -> bool:
+        """Whether the connection, once made, goes through a pooler."""
+        return self._driver.behind_pooler
+
+    def beside(self, reply_timeout: float) -> Link:
+        """Another one to the same place."""
+        return Link(self._driver, self._purpose, reply_timeout)
+
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The connection, made if need be.
 
