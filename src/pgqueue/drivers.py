@@ -35,6 +35,17 @@ T = TypeVar("T")
 READ_COMMITTED = "set transaction isolation level read committed"
 
 
+@contextmanager
+def _one_answer(conn: Any) -> Iterator[None]:  # noqa: ANN401 - sync or async
+    """Psycopg expects one answer to a COPY; where a session ends, a pooler adds one of its own."""
+    try:
+        yield
+    except ValueError as error:
+        if not conn.closed:
+            raise
+        raise psycopg.OperationalError("the connection was lost during a COPY") from error
+
+
 class Driver(Connections):
     """Runs statements on a thread."""
 
@@ -104,7 +115,11 @@ class Driver(Connections):
                 answer = self.execute(step, connection)
                 continue
             answer = None
-            with psycopg.Cursor(connection) as cursor, cursor.copy(step.sql.encode()) as copy:
+            with (
+                _one_answer(connection),
+                psycopg.Cursor(connection) as cursor,
+                cursor.copy(step.sql.encode()) as copy,
+            ):
                 for piece in step.pieces:
                     copy.write(piece)
 
@@ -200,12 +215,13 @@ class AsyncDriver(AsyncConnections):
                 answer = await self.execute(step, connection)
                 continue
             answer = None
-            async with (
-                psycopg.AsyncCursor(connection) as cursor,
-                cursor.copy(step.sql.encode()) as copy,
-            ):
-                for piece in step.pieces:
-                    await copy.write(piece)
+            with _one_answer(connection):
+                async with (
+                    psycopg.AsyncCursor(connection) as cursor,
+                    cursor.copy(step.sql.encode()) as copy,
+                ):
+                    for piece in step.pieces:
+                        await copy.write(piece)
 
     async def _discard(self, own: psycopg.AsyncConnection[Any]) -> None:
         """See `Driver._discard`."""

@@ -146,7 +146,6 @@ def test_connection_with_news_that_works_is_kept(
     assert kept is idle
 
 
-@pytest.mark.direct("psycopg raises a ValueError where both server and pooler end a COPY")
 def test_session_that_ends_in_the_middle_is_told(client: Client, sql: Callable[..., Any]) -> None:
     """Nobody knows whether the statement went through, so it is not repeated; the next is well."""
     client.enqueue("a")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from tests.faults.harness.pooler import Pooler
 
-from pgqueue import Client
+from pgqueue import Client, DatabaseUnavailable
 
 
 def thresholds(client: Client) -> set[int | None]:
@@ -57,3 +57,29 @@ def test_prepared_statements_are_used_where_they_may(
         client.enqueue("a")
         found.append(thresholds(client))
     assert found == [{5}, {5}, {None}, {None}]
+
+
+def test_session_that_ends_during_a_copy_is_told(
+    make_client: Callable[..., Client],
+    pgqueue_dsn: str,
+    pgbouncer: Pooler,
+    sql: Callable[..., Any],
+) -> None:
+    """By its own name, although psycopg stumbles over what the pooler adds to the server's word."""
+    client = make_client(pgbouncer.through(pgqueue_dsn))
+    sql(
+        "create function die() returns trigger language plpgsql as "
+        "'begin perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5); end'"
+    )
+    sql("create trigger die before insert on pgqueue.job for each row execute function die()")
+    with pytest.raises(DatabaseUnavailable):
+        client.enqueue_many([("a", {})] * 200)
+    sql("drop trigger die on pgqueue.job")
+
+    def broken() -> Iterator[tuple[str, dict[str, int]]]:
+        yield from [("a", {"n": n}) for n in range(2_500)]
+        raise ValueError("the caller's own")
+
+    with pytest.raises(ValueError, match="the caller's own"):
+        client.enqueue_many(broken())
+    assert client.enqueue_many([("a", {})] * 200).duplicates == 0
