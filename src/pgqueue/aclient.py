@@ -332,9 +332,14 @@ class AsyncClient:
         """See `Client.resume`."""
         return await self._run(self.statements.resume(queue), conn)
 
-    async def maintain(self, *, conn: Any = None) -> models.Maintenance:  # noqa: ANN401
+    async def maintain(
+        self,
+        *,
+        limit: int = models.DEFAULT_UPKEEP,
+        conn: Any = None,  # noqa: ANN401
+    ) -> models.Maintenance:
         """See `Client.maintain`."""
-        return await self._run(self.statements.maintain(), conn)
+        return await self._run(self.statements.maintain(limit), conn)
 
     # Look
 

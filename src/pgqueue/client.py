@@ -455,13 +455,23 @@ class Client:
         """Lets claims go on; returns whether the queue was paused."""
         return self._run(self.statements.resume(queue), conn)
 
-    def maintain(self, *, conn: Any = None) -> models.Maintenance:  # noqa: ANN401
+    def maintain(
+        self,
+        *,
+        limit: int = models.DEFAULT_UPKEEP,
+        conn: Any = None,  # noqa: ANN401
+    ) -> models.Maintenance:
         """One round of upkeep: promotes due jobs, ends expired claims, keeps lanes and partitions.
 
         Workers do it all the time. Without any worker, call it every second or so, from cron for
         instance.
+
+        Args:
+            limit: how many jobs to promote, and to reap, at most; fewer where a statement_timeout
+                would end the statement (workers see to that by themselves).
+            conn: the caller's connection, in whose transaction this happens.
         """
-        return self._run(self.statements.maintain(), conn)
+        return self._run(self.statements.maintain(limit), conn)
 
     # Look
 

@@ -32,6 +32,8 @@ DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 5
 """Of 0 (runs first) to 9."""
 DEFAULT_LEASE = timedelta(seconds=30)
+DEFAULT_UPKEEP = 5_000
+"""Jobs that one round of upkeep promotes at most."""
 
 _LONGEST_MESSAGE = 1_000
 _LONGEST_TRACEBACK = 4_000

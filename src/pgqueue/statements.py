@@ -300,18 +300,18 @@ class Statements:
         sql = f"select {self.quoted}.resume(%s)"
         return Statement(sql, (checked_name(queue, "queue"),), readers.one)
 
-    def maintain(self) -> Statement[models.Maintenance]:
-        """One round of upkeep."""
-        sql = f"select promoted, reaped, next_run_at from {self.quoted}.maintain()"
-        return Statement(sql, (), lambda rows: models.Maintenance(*rows[0]))
+    def maintain(self, limit: int = models.DEFAULT_UPKEEP) -> Statement[models.Maintenance]:
+        """One round of upkeep, of up to `limit` jobs."""
+        sql = f"select promoted, reaped, next_run_at from {self.quoted}.maintain(%s)"
+        return Statement(sql, (checked_limit(limit),), lambda rows: models.Maintenance(*rows[0]))
 
-    def upkeep(self) -> Statement[tuple[int, float | None]]:
+    def upkeep(self, limit: int) -> Statement[tuple[int, float | None]]:
         """The same for a worker: how many jobs were moved, and seconds until the next is due."""
         sql = (
             "select promoted + reaped, extract(epoch from next_run_at - "
-            f"{self.quoted}.clock())::float8 from {self.quoted}.maintain()"
+            f"{self.quoted}.clock())::float8 from {self.quoted}.maintain(%s)"
         )
-        return Statement(sql, (), lambda rows: rows[0])
+        return Statement(sql, (limit,), lambda rows: rows[0])
 
     def sleep(
         self, queues: Sequence[str], worker: str, patience: timedelta, kinds: Sequence[str]

@@ -14,8 +14,9 @@ from pgqueue.arguments import number_array
 from pgqueue.events import Outcome
 from pgqueue.floors import LANES, Floors
 from pgqueue.guarded import unsynced
-from pgqueue.worker.demand import STUCK_SECONDS, Demand
+from pgqueue.worker.demand import LARGEST_CLAIM, STUCK_SECONDS, Demand
 from pgqueue.worker.doorbell import Doorbell
+from pgqueue.worker.portion import Portion
 from pgqueue.worker.runner import Ending
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class ClaimLoop:
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
         self._demand = Demand(pool, options.prefetch)
+        self._portion = Portion(LARGEST_CLAIM)
         self._doorbell = Doorbell(
             link, statements, options.queues, self._kinds, self._name, on_deaf
         )
@@ -107,6 +109,8 @@ class ClaimLoop:
                 try:
                     await self._step(idleness)
                 except psycopg.Error as error:
+                    if isinstance(error, psycopg.errors.QueryCanceled):
+                        self._portion.shrink()
                     await self._rest(self._link.pause_after(error))
         finally:
             await self._say_goodbye()
@@ -121,7 +125,8 @@ class ClaimLoop:
         nothing_held = not self._leases
         # Before it ends, a worker that runs until it is idle looks once below its floors, too.
         deep = idleness is not None and nothing_held and self._naps > 0 and not self._saw_bottom
-        jobs = await self._claim(room, from_bottom=deep)
+        jobs = await self._claim(min(room, self._portion.size), from_bottom=deep)
+        self._portion.grow()
         if jobs:
             self._naps = 0
             self._saw_bottom = False

@@ -116,11 +116,11 @@ class Heartbeat(threading.Thread):
             jobs = parts.popleft()
             try:
                 await self._extend(jobs)
-            except psycopg.errors.LockNotAvailable:
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
                 half = len(jobs) // 2
                 if half:
                     parts.extend((jobs[:half], jobs[half:]))
-                else:  # while its row is locked, nobody can take it away
+                else:  # while its row is locked, nobody can take it away; tried again at once
                     self._locked.add(jobs[0].id)
         # At the end, so that a failure in between leaves all of them due.
         self._leases.renewed(due, sent_at)

@@ -28,7 +28,12 @@ LONGEST_PAUSE = 5.0
 """Seconds between attempts to reconnect: from the first, doubling, to the longest."""
 WHOLE_DATABASE = (DatabaseUnavailable, SchemaError, PermissionDenied)
 """Errors that say nothing about the statement: any other would fail just so."""
-HARMLESS = (*RETRYABLE, psycopg.errors.LockNotAvailable, psycopg.DataError)
+HARMLESS = (
+    *RETRYABLE,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.DataError,
+)
 """Errors after which the connection is as good as before. Of any other it may be the cause."""
 
 

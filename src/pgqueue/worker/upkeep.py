@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from pgqueue.errors import SchemaError
+from pgqueue.models import DEFAULT_UPKEEP
+from pgqueue.worker.portion import Portion
 
 if TYPE_CHECKING:
     from pgqueue.statements import Statements
@@ -33,6 +35,7 @@ class Upkeep:
         self._link = link
         self._leases = leases
         self._statements = statements
+        self._portion = Portion(DEFAULT_UPKEEP)
         self._turn = asyncio.Lock()
         self._stopping = False
         self._next_due: float | None = None
@@ -49,6 +52,9 @@ class Upkeep:
             while not self._stopping:
                 try:
                     pause = BUSY_INTERVAL / 10 if await self.round() else self._pause()
+                except psycopg.errors.QueryCanceled as error:
+                    logger.warning("maintenance: %s; it will do less at a time", error)
+                    pause = BUSY_INTERVAL
                 except (psycopg.Error, SchemaError) as error:
                     pause = max(BUSY_INTERVAL, self._link.pause_after(error))
                 await asyncio.sleep(pause)
@@ -56,9 +62,19 @@ class Upkeep:
             await self._link.close()
 
     async def round(self) -> bool:
-        """One round; whether it made jobs ready."""
+        """One round; whether it made jobs ready.
+
+        Raises:
+            psycopg.Error: it failed; one that took too long will do less the next time.
+        """
         async with self._turn:
-            moved, self._next_due = await self._link.try_run(self._statements.upkeep())
+            upkeep = self._statements.upkeep(self._portion.size)
+            try:
+                moved, self._next_due = await self._link.try_run(upkeep)
+            except psycopg.errors.QueryCanceled:
+                self._portion.shrink()
+                raise
+        self._portion.grow()
         return moved > 0
 
     def _pause(self) -> float:

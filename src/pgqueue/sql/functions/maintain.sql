@@ -5,33 +5,38 @@
 --
 -- Call it in a transaction of its own: it may lock the archive until the end of it. A step that raises has taken
 -- its turn all the same (registers know no rollback), so the next calls do the other steps.
-create or replace function @extschema@.maintain(out promoted integer, out reaped integer, out next_run_at timestamptz)
-returns record
+--
+-- `count` bounds the jobs that are promoted, and those that are reaped: where a statement_timeout ends the call,
+-- call it again with fewer.
+create or replace function @extschema@.maintain(
+    count integer default 5000, out promoted integer, out reaped integer, out next_run_at timestamptz
+) returns record
 language plpgsql volatile
 @settings@
 as $$
 declare
     v_now timestamptz := @extschema@.clock();
     v_floor timestamptz;
+    v_most_reaped integer := least(maintain.count, 1000);
 begin
     -- A rescan costs what the dead index entries under an old snapshot cost, so each one has a pace of its own.
     if @extschema@._take_turn('@extschema@.promote_rescan', v_now, '10 seconds') then
-        promoted := @extschema@.promote(5000, true);
+        promoted := @extschema@.promote(maintain.count, true);
         perform @extschema@._end_turn('@extschema@.promote_rescan', v_now, '10 seconds');
     else
-        promoted := @extschema@.promote(5000, false);
+        promoted := @extschema@.promote(maintain.count, false);
     end if;
 
     v_now := @extschema@.clock();
     reaped := 0;
     if @extschema@._take_turn('@extschema@.reap_rescan', v_now, '10 seconds') then
-        reaped := @extschema@.reap(1000, true);
+        reaped := @extschema@.reap(v_most_reaped, true);
         perform @extschema@._end_turn('@extschema@.reap_rescan', v_now, '10 seconds');
     elsif @extschema@._take_turn('@extschema@.reap_due', v_now, '500 milliseconds') then
-        reaped := @extschema@.reap(1000, false);
+        reaped := @extschema@.reap(v_most_reaped, false);
         perform @extschema@._end_turn('@extschema@.reap_due', v_now, '500 milliseconds');
     end if;
-    if reaped = 1000 then
+    if reaped = v_most_reaped then
         perform @extschema@._write_register('@extschema@.reap_due', v_now);
     end if;
 
