@@ -207,6 +207,11 @@ def _unstorable(error: psycopg.Error, _: str) -> Exception:
     )
 
 
+def _over_limit(error: psycopg.Error, schema: str) -> Exception:
+    # The server's queue of notifications is full: that says nothing about the job.
+    return error if "NOTIFY" in _text(error) else _unstorable(error, schema)
+
+
 _invalid = _with_advice(errors.InvalidJob, "; nothing was written")
 
 
@@ -234,7 +239,7 @@ _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
     "22P02": _unstorable,  # not JSON
     "22P05": _unstorable,  # a character that the database's encoding lacks
     "22003": _unstorable,  # a number out of range
-    "54000": _unstorable,  # too many elements
+    "54000": _over_limit,  # too many elements
     "54001": _unstorable,  # nested too deeply
     "22008": _invalid,  # a time out of range
     "22015": _invalid,  # an interval out of range

@@ -32,6 +32,12 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def sql_of(conn: psycopg.Connection[Any], query: str) -> Any:
+    """The one value of a query."""
+    rows = conn.execute(query.encode()).fetchall()
+    return rows[0][0]
+
+
 def crash(server: embedded.Server) -> None:
     """Ends the server as it is, without writing anything any more."""
     with psycopg.connect(server.dsn) as conn:
@@ -53,6 +59,29 @@ def test_client_survives_a_restart_of_the_server(make_client: Callable[..., Clie
         embedded.start(server.data)
         client.enqueue("a")
         assert client.stats()[0].ready == 2
+        client.close()
+
+
+def test_full_queue_of_notifications_fails_no_enqueue(
+    make_client: Callable[..., Client], sql: Callable[..., Any]
+) -> None:
+    """Somebody listens and never ends a transaction, and workers sleep: they poll, then."""
+    if int(sql("show server_version_num")[0][0]) < 170_000:
+        pytest.skip("before Postgres 17 the queue's size, 8 GB, cannot be set")
+    with embedded.temporary(settings={"max_notify_queue_pages": "64"}) as server:
+        client = make_client(server.dsn)
+        client.migrate()
+        with psycopg.connect(server.dsn) as wedged:
+            wedged.execute("listen pgqueue")
+            wedged.commit()
+            wedged.execute("select")
+            # A page of the queue for each ring.
+            sleep = client.statements.sleep(["default"], "w" * 6900, timedelta(hours=1), ["a"])
+            client._run(sleep)
+            for _ in range(100):
+                client.enqueue("a")
+            assert 0.4 < sql_of(wedged, "select pg_notification_queue_usage()") < 0.6
+        assert len(client.claim(limit=200)) == 100
         client.close()
 
 

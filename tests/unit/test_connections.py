@@ -108,6 +108,7 @@ def error(state: str | None, text: str = "told", **diag: str) -> psycopg.Error:
         (error("22P02"), errors.PayloadError),
         (error("22P05"), errors.PayloadError),
         (error("22003"), errors.PayloadError),
+        (error("54000"), errors.PayloadError),
         (error("54001"), errors.PayloadError),
         (error("22008"), errors.InvalidJob),
         (error("23514"), errors.InvalidJob),
@@ -125,6 +126,7 @@ def test_errors_mean_something(raised: psycopg.Error, kind: type[Exception]) -> 
     [
         error("42P01", 'relation "mine" does not exist'),
         error("42883", "function mine() does not exist"),
+        error("54000", "too many notifications in the NOTIFY queue"),
         error("57014"),
         error("40001"),
         error("23505"),
