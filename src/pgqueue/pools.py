@@ -82,10 +82,9 @@ class _Target(Generic[Pool]):
 
     def settings(self) -> dict[str, Any]:
         """The arguments of a connection of ours."""
-        return {
-            "autocommit": True,
-            **({"prepare_threshold": None} if self.prepare is False else {}),
-        }
+        # Whatever the default is: LATIN1 cannot say most of Unicode.
+        given: dict[str, Any] = {"autocommit": True, "client_encoding": "utf8"}
+        return {**given, "prepare_threshold": None} if self.prepare is False else given
 
     def _given_here(self) -> Any:  # noqa: ANN401
         """The pool that was given.

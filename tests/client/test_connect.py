@@ -73,6 +73,34 @@ def test_wrong_password_is_told_without_it(make_client: Callable[..., Client]) -
         right.close()
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+@pytest.mark.parametrize("where", ["database", "dsn", "environment"])
+def test_every_character_is_stored_whatever_the_default_encoding(
+    make_client: Callable[..., Client],
+    pgqueue_dsn: str,
+    sql: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    encoding: str,
+) -> None:
+    """Connections of a client's own are UTF-8: one job in Chinese would end every claim else."""
+    dsn = pgqueue_dsn
+    if where == "database":
+        name = conninfo_to_dict(pgqueue_dsn)["dbname"]
+        sql(f"alter database {name} set client_encoding to '{encoding}'")
+    elif where == "dsn":
+        dsn = make_conninfo(dsn, client_encoding=encoding)
+    else:
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    client = make_client(dsn)
+    client.enqueue("a", "ä雪", tags=["雪"])
+    client.enqueue_many([("a", "雪")] * 200)
+    jobs = client.claim(limit=300)
+    assert {job.payload for job in jobs} == {"ä雪", "雪"}
+    client.ack(jobs[0], result="雪")
+    assert client.get(jobs[0].id).result == "雪"
+
+
 def test_dsn_that_is_none(make_client: Callable[..., Client]) -> None:
     """It is refused before anything is connected."""
     client = make_client("postgresql://host/db?no_such_option=1")
