@@ -8,8 +8,6 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
-
 from pgqueue import bulk, migrate, models
 from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span
 from pgqueue.bounded import REPLY_TIMEOUT, patient
@@ -97,14 +95,15 @@ class AsyncClient:
             try:
                 async with self.driver.transaction() as conn:
                     with patient(conn, migrate.LONGEST):
+                        await conn.execute("set local statement_timeout = 0")  # others may be at it
                         await self._run(migrate.lock(self.schema), conn)
                         state = await self.schema_state(conn=conn)
                         await conn.execute(migrate.script(self.schema, after=state).encode())
-            except psycopg.errors.LockNotAvailable:  # noqa: PERF203 - the loop is there for it
+            except migrate.BLOCKED:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
                 if attempt == migrate.ATTEMPTS:
                     raise
-                await asyncio.sleep(0.1 * attempt)
+                await asyncio.sleep(migrate.PAUSE * attempt)
             else:
                 return
 

@@ -7,8 +7,6 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
-
 from pgqueue import bulk, migrate, models
 from pgqueue.arguments import as_ids, as_jobs, as_results, checked_names, checked_span
 from pgqueue.bounded import REPLY_TIMEOUT, patient
@@ -113,8 +111,13 @@ class Client:
     def migrate(self) -> None:
         """Installs pgqueue in the schema, or brings it up to date; does nothing if it is.
 
-        One transaction, one at a time; it may run while workers do: it waits for locks for at most
-        2 s and then tries again, ten times.
+        One transaction, one at a time; it may run while workers do. It never holds them up for
+        long: where it finds a table locked for 0.5 s, by a long transaction for instance, it lets
+        go of all it has and tries again, ten times within half a minute.
+
+        Raises:
+            psycopg.errors.LockNotAvailable: somebody kept a table locked all the time; nothing was
+                changed.
         """
         if self.schema_state().current:
             return
@@ -122,14 +125,15 @@ class Client:
         while True:
             try:
                 with self.driver.transaction() as conn, patient(conn, migrate.LONGEST):
+                    conn.execute("set local statement_timeout = 0")  # others may be at it
                     self._run(migrate.lock(self.schema), conn)
                     state = self.schema_state(conn=conn)
                     conn.execute(migrate.script(self.schema, after=state).encode())
-            except psycopg.errors.LockNotAvailable:  # noqa: PERF203 - the loop is there for it
+            except migrate.BLOCKED:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
                 if attempt == migrate.ATTEMPTS:
                     raise
-                time.sleep(0.1 * attempt)
+                time.sleep(migrate.PAUSE * attempt)
             else:
                 return
 

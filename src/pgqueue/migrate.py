@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import attrs
+import psycopg
 
 from pgqueue.arguments import checked_schema
 from pgqueue.errors import SchemaMissing, SchemaOutdated
@@ -23,12 +24,20 @@ from pgqueue.version import __version__
 if TYPE_CHECKING:
     from pgqueue.readers import Row
 
-LOCK_TIMEOUT = "2s"
-"""A migration waits no longer than this for a lock, so that it never holds up workers behind it."""
+LOCK_TIMEOUT = "500ms"
+"""A migration waits no longer than this for a lock: for so long the workers may stand behind it.
+
+Less than Postgres's deadlock_timeout of 1 s: should the two wait for each other, the migration
+gives way before a worker's statement is ended as the victim.
+"""
 ATTEMPTS = 10
 LONGEST = 3600.0
 """Seconds that one statement of a migration may take: an index on a large table, say."""
-_SET, _SHOW = "pg_catalog.set_config", "pg_catalog.current_setting"
+PAUSE = 0.5
+"""Seconds until it tries again, with each attempt so much more: most of the time is the workers'.
+"""
+BLOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+"""Errors after which it is tried again."""
 
 
 @attrs.frozen
@@ -144,12 +153,14 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
         )
     parts = [
         f"set local lock_timeout = '{LOCK_TIMEOUT}';",
+        "set local statement_timeout = 0;",
+        # What the tables' defaults and parsed bodies mean is settled here and now, and must be the
+        # system's, not what a schema that others may create in has to offer. Whoever runs the
+        # script within a transaction of theirs gets their own back at the end.
+        _set_config("pgqueue.search_path", "current_setting('search_path')"),
+        "set local search_path = pg_catalog, pg_temp;",
         "set local check_function_bodies = off;",
         "set local client_min_messages = warning;",
-        # Operators and functions of a schema that others may create in might fit better than the
-        # system's. Put back at the end, for the caller's transaction may go on.
-        f"select {_SET}('pgqueue.path', {_SHOW}('search_path'), true);",
-        "set local search_path = pg_catalog, pg_temp;",
     ]
     if not state.version:
         # An owner of the schema may lack the right to create one, which "if not exists" would ask
@@ -179,8 +190,12 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
             "checksum = excluded.checksum, applied_at = excluded.applied_at;"
         )
     parts.append("select @extschema@._partitions();")
-    parts.append(f"select {_SET}('search_path', {_SHOW}('pgqueue.path'), true);")
+    parts.append(_set_config("search_path", "current_setting('pgqueue.search_path', true)"))
     return render("\n".join(parts) + "\n", schema)
+
+
+def _set_config(name: str, value: str) -> str:
+    return f"do $$ begin perform pg_catalog.set_config('{name}', pg_catalog.{value}, true); end $$;"
 
 
 def read_state(schema: str) -> tuple[Statement[bool], Statement[SchemaState]]:

@@ -181,6 +181,7 @@ def test_migration_waits_for_a_lock_but_not_for_long(
     """It gives up, so that nobody queues behind it, and tries again; then it gives up for good."""
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "20ms")
     monkeypatch.setattr(migrate, "ATTEMPTS", 2)
+    monkeypatch.setattr(migrate, "PAUSE", 0.02)
     with psycopg.connect(pgqueue_dsn) as conn:
         conn.execute("lock table pgqueue.setting")
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -192,6 +193,7 @@ def test_migration_goes_on_once_the_lock_is_free(
 ) -> None:
     """Its second attempt finds the tables free."""
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "20ms")
+    monkeypatch.setattr(migrate, "PAUSE", 0.02)
     with psycopg.connect(pgqueue_dsn) as conn:
         conn.execute("lock table pgqueue.setting")
         timer = threading.Timer(0.1, conn.rollback)
@@ -199,6 +201,60 @@ def test_migration_goes_on_once_the_lock_is_free(
         outdated.migrate()
         timer.join()
     outdated.schema_state().check()
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        ("lock_timeout", "'1ms'"),
+        ("idle_in_transaction_session_timeout", "'1s'"),
+        ("search_path", "evil, pg_catalog, public"),
+        ("check_function_bodies", "on"),
+        ("default_transaction_isolation", "'serializable'"),
+    ],
+)
+def test_migration_goes_well_under_any_default(
+    make_client: Make, pgqueue_dsn: str, sql: Sql, setting: str, value: str
+) -> None:
+    """Neither hurried nor led astray, not even by functions that stand before the system's own."""
+    sql("create schema evil")
+    for signature in ("clock_timestamp()", "nextval(regclass)", "to_timestamp(double precision)"):
+        sql(f"create function evil.{signature} returns timestamptz return null::timestamptz")
+    sql("create table evil.job (n int)")
+    sql("create table evil.migration (n int)")
+    name = conninfo_to_dict(pgqueue_dsn)["dbname"]
+    sql(f"alter database {name} set {setting} to {value}")
+    make_client(schema="fresh").migrate()
+    sql(f"alter database {name} reset {setting}")
+    client = make_client(schema="fresh")
+    assert client.enqueue("a").id == 1
+    (job,) = client.claim()
+    client.ack(job)
+    assert client.get(job.id).finished_at is not None
+
+
+def test_migration_waits_for_another_whatever_the_statement_timeout(
+    make_client: Make, pgqueue_dsn: str, sql: Sql
+) -> None:
+    """As long as that takes."""
+    name = conninfo_to_dict(pgqueue_dsn)["dbname"]
+    with psycopg.connect(pgqueue_dsn, autocommit=True) as other:
+        lock = "select pg_advisory_lock(hashtextextended('pgqueue migrate fresh', 0))"
+        other.execute(lock.encode())
+        sql(f"alter database {name} set statement_timeout to '400ms'")
+        timer = threading.Timer(1.0, other.close)
+        timer.start()
+        make_client(schema="fresh").migrate()
+        timer.join()
+    assert sql("select count(*) from fresh.job") == [(0,)]
+
+
+def test_script_gives_the_search_path_back(pgqueue_dsn: str) -> None:
+    """To the rest of the transaction in which somebody's own migrations run it."""
+    with psycopg.connect(pgqueue_dsn) as conn:
+        conn.execute("set search_path = mine, public")
+        conn.execute(migrate.script("fresh").encode())
+        assert conn.execute("show search_path").fetchone() == ("mine, public",)
 
 
 @pytest.fixture
