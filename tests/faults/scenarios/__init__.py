@@ -8,6 +8,7 @@ from tests.faults.scenarios import (
     cut_commits,
     failover,
     forks,
+    hostile,
     kills,
     loops,
     misrouted,
@@ -36,4 +37,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario("lagging", "Promotions of a standby that lags", failover.asynchronous, (32, 33)),
     Scenario("misrouted", "Connections that lead to a standby", misrouted.run, (32,)),
+    Scenario("hostile", "settings, roles and clocks against it", hostile.run, (20, 25, 35, 38, 39)),
 )
