@@ -74,6 +74,7 @@ def test_options_reach_the_worker(run: Run, pgqueue_client: Client) -> None:
     done = run(
         "worker", "app_jobs", "--drain", "--name", "here", "--concurrency", 2, "--lease", "5s",
         "--prefetch", 0, "--poll-interval", "100ms", "--shutdown-timeout", "1s", "--processes", 1,
+        "--watchdog", "1m",
     )  # fmt: skip
     assert done.code == 0
     assert str(pgqueue_client.get(1).worker).startswith("here:")

@@ -78,6 +78,13 @@ _SOME = click.IntRange(min=1)
     show_default=True,
     help="On SIGTERM or Ctrl-C: end within so long.",
 )
+@click.option(
+    "--watchdog",
+    metavar="DURATION",
+    type=params.positive_duration,
+    help="End this process when claiming has not moved for so long, so that another can be "
+    "started: 2m.  [default: never]",
+)
 @click.option("--name", help="The start of the worker's name.  [default: the host's]")
 @click.option(
     "--uvloop",
@@ -98,6 +105,7 @@ def worker(
     prefetch: int | None,
     poll_interval: timedelta,
     shutdown_timeout: timedelta,
+    watchdog: timedelta | None,
     name: str | None,
     on_uvloop: bool,
     drain: bool,
@@ -122,6 +130,7 @@ def worker(
         processes=processes,
         poll_interval=poll_interval,
         shutdown_timeout=shutdown_timeout,
+        watchdog=watchdog,
         name=name,
     )
     note(_greeting(found, weights))

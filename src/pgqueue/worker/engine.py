@@ -26,6 +26,7 @@ from pgqueue.worker.settle import Settler
 from pgqueue.worker.shutdown import Shutdown
 from pgqueue.worker.thread_pool import ThreadPool
 from pgqueue.worker.upkeep import Upkeep
+from pgqueue.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -137,12 +138,15 @@ class Engine:
 
     def health(self) -> Health:
         """How this process is doing."""
-        now = time.monotonic()
-        idle_for = max((now - claims.moved_at for claims in self._claims), default=0.0)
+        idle_for = self._idle_for()
         moving = idle_for < 5 * self._options.poll_interval.total_seconds() + 5
         ok = moving and self._heartbeat.is_alive()
         polling = any(claims.deaf for claims in self._claims)
         return Health(ok, idle_for, len(self._leases), self._settler.settled, polling)
+
+    def _idle_for(self) -> float:
+        now = time.monotonic()
+        return max((now - claims.moved_at for claims in self._claims), default=0.0)
 
     async def run(self, *, until_idle: bool = False) -> bool:
         """Works until `stop`, or until nothing is left to do; true if all could be ended in order.
@@ -156,9 +160,16 @@ class Engine:
         settling = start(self._settler.run())
         upkeep = start(self._upkeep.run())
         claiming = [start(claims.run(idleness)) for claims in self._claims]
+        parts = {settling, upkeep, *claiming}
+        watching: asyncio.Task[None] | None = None
+        if self._options.watchdog is not None:
+            watchdog = Watchdog(self._options.watchdog.total_seconds(), self._idle_for)
+            watching = start(watchdog.run())
         try:
-            await self._until_over({settling, upkeep, *claiming}, idleness)
+            await self._until_over(parts, idleness)
         finally:
+            if watching is not None:
+                watching.cancel()  # from here on the shutdown timeout is the deadline
             try:
                 clean = await self._end(claiming, settling)
             finally:

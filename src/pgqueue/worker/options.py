@@ -59,6 +59,14 @@ def _none_or_more(_: object, attribute: attrs.Attribute[int | None], value: int 
         whole(value, attribute.name, 0)
 
 
+def _patience(options: Options, _: attrs.Attribute[timedelta | None], value: object) -> None:
+    least = 5 * options.poll_interval
+    if value is not None and (not isinstance(value, timedelta) or value < least):
+        raise ConfigurationError(
+            f"watchdog is {value!r}; pass a timedelta of at least five poll intervals, {least}"
+        )
+
+
 def _span(_: object, attribute: attrs.Attribute[timedelta], value: object) -> None:
     zero = attribute.name == "shutdown_timeout"
     if not isinstance(value, timedelta) or value < timedelta(0) or not (zero or value):
@@ -76,6 +84,7 @@ class Options:
     lease: timedelta = attrs.field(validator=_span)
     poll_interval: timedelta = attrs.field(validator=_span)
     shutdown_timeout: timedelta = attrs.field(validator=_span)
+    watchdog: timedelta | None = attrs.field(default=None, validator=_patience)
     prepare: bool | None = None
     reply_timeout: timedelta = attrs.field(default=REPLY_TIMEOUT, validator=_span)
     name: str | None = None

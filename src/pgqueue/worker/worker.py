@@ -70,6 +70,12 @@ class Worker:
         poll_interval: how often to look for jobs when the doorbell is silent.
         shutdown_timeout: how long `stop` may take: four fifths of it running handlers may finish,
             then they are cancelled and their jobs given back.
+        watchdog: end the process, at once and with exit code 1, when claiming has not moved for so
+            long: because a handler blocks the event loop or keeps the GIL, or because of an error
+            of ours. The stacks of all threads are written to stderr; jobs run elsewhere after
+            their leases. Of several `processes` such a one is replaced; otherwise let systemd
+            or the like start another. A minute or more is right, since an answer of the database
+            is waited for so long. One such worker in a process. None: never.
         prepare: as in `Client`; None: as the client, if one is given.
         reply_timeout: as in `Client`; by default the client's, or 60 s. A connection on which the
             server is silent for so long is made anew, and what was under way is sent again. The
@@ -93,6 +99,7 @@ class Worker:
         processes: int = 1,
         poll_interval: timedelta = timedelta(seconds=1),
         shutdown_timeout: timedelta = timedelta(seconds=30),
+        watchdog: timedelta | None = None,
         prepare: bool | None = None,
         reply_timeout: timedelta | None = None,
         name: str | None = None,
@@ -122,6 +129,7 @@ class Worker:
             lease=lease,
             poll_interval=poll_interval,
             shutdown_timeout=shutdown_timeout,
+            watchdog=watchdog,
             prepare=prepare,
             reply_timeout=REPLY_TIMEOUT if reply_timeout is None else reply_timeout,
             name=name,
