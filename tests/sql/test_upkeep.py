@@ -132,6 +132,16 @@ def test_turns_are_shared(db: Db) -> None:
     assert db.call("maintain")[0].reaped == 1
 
 
+def test_upkeep_with_nothing_to_do_writes_nothing(db: Db) -> None:
+    """No transaction id is used up by a fleet of idle workers, but for its shared turns."""
+    unwritten = 0
+    for _ in range(20):
+        with db.conn.transaction():
+            db.call("maintain")
+            unwritten += db.one("select pg_current_xact_id_if_assigned() is null")
+    assert unwritten >= 10
+
+
 def test_full_batch_is_followed_at_once(db: Db) -> None:
     """A fleet that died is reaped without pauses."""
     db.fill(2500)

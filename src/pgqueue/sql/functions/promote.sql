@@ -11,7 +11,8 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
-    v_floor timestamptz := case when rescan then '-infinity' else @extschema@._read_register('@extschema@.promote_floor') end;
+    v_register timestamptz := @extschema@._read_register('@extschema@.promote_floor');
+    v_floor timestamptz := case when rescan then '-infinity' else v_register end;
     v_promoted integer;
     v_last_run_at timestamptz;
     v_queues text[];
@@ -42,9 +43,12 @@ begin
         perform @extschema@._enqueued(v_queues, v_priorities);
     end if;
     -- A transaction may commit a job that was due seconds ago.
-    perform @extschema@._write_register('@extschema@.promote_floor', least(
-        v_now - interval '5 seconds', case when v_promoted = promote.count then v_last_run_at end
-    ));
+    v_floor := least(v_now - interval '5 seconds', case when v_promoted = promote.count then v_last_run_at end);
+    -- Only where it has moved: to write takes a transaction id and a wait for the disk, from each idle worker twice
+    -- a second.
+    if v_floor not between v_register and v_register + interval '1 second' then
+        perform @extschema@._write_register('@extschema@.promote_floor', v_floor);
+    end if;
     return coalesce(v_promoted, 0);
 end
 $$;
