@@ -98,7 +98,9 @@ class AsyncClient:
                         await conn.execute("set local statement_timeout = 0")  # others may be at it
                         await self._run(migrate.lock(self.schema), conn)
                         state = await self.schema_state(conn=conn)
-                        await conn.execute(migrate.script(self.schema, after=state).encode())
+                        timeout = migrate.lock_timeout(attempt)
+                        script = migrate.script(self.schema, after=state, lock_timeout=timeout)
+                        await conn.execute(script.encode())
             except migrate.BLOCKED:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
                 if attempt == migrate.ATTEMPTS:

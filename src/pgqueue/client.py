@@ -112,8 +112,8 @@ class Client:
         """Installs pgqueue in the schema, or brings it up to date; does nothing if it is.
 
         One transaction, one at a time; it may run while workers do. It never holds them up for
-        long: where it finds a table locked for 0.5 s, by a long transaction for instance, it lets
-        go of all it has and tries again, ten times within half a minute.
+        long: where it finds a table locked for 0.5 s (1.5 s in the end), by a long transaction for
+        instance, it lets go of all it has and tries again, ten times within 40 s.
 
         Raises:
             psycopg.errors.LockNotAvailable: somebody kept a table locked all the time; nothing was
@@ -128,7 +128,9 @@ class Client:
                     conn.execute("set local statement_timeout = 0")  # others may be at it
                     self._run(migrate.lock(self.schema), conn)
                     state = self.schema_state(conn=conn)
-                    conn.execute(migrate.script(self.schema, after=state).encode())
+                    timeout = migrate.lock_timeout(attempt)
+                    script = migrate.script(self.schema, after=state, lock_timeout=timeout)
+                    conn.execute(script.encode())
             except migrate.BLOCKED:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
                 if attempt == migrate.ATTEMPTS:

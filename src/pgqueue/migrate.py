@@ -30,6 +30,9 @@ LOCK_TIMEOUT = "500ms"
 Less than Postgres's deadlock_timeout of 1 s: should the two wait for each other, the migration
 gives way before a worker's statement is ended as the victim.
 """
+LAST_LOCK_TIMEOUT = "1500ms"
+"""The same for the second half of the attempts. An autovacuum that is in the way gives up as well,
+but only after the deadlock_timeout."""
 ATTEMPTS = 10
 LONGEST = 3600.0
 """Seconds that one statement of a migration may take: an index on a large table, say."""
@@ -133,12 +136,23 @@ def render(sql: str, schema: str) -> str:
     return sql.replace("@extschema@", f'"{schema}"').replace("@extschema:name@", schema)
 
 
-def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) -> str:
+def lock_timeout(attempt: int) -> str:
+    """How long to wait for locks this time, as a setting; attempts count from 0."""
+    return LOCK_TIMEOUT if attempt < ATTEMPTS // 2 else LAST_LOCK_TIMEOUT
+
+
+def script(
+    schema: str = DEFAULT_SCHEMA,
+    *,
+    after: SchemaState | None = None,
+    lock_timeout: str = LOCK_TIMEOUT,
+) -> str:
     """The SQL that brings a schema up to date, to be run in one transaction.
 
     Args:
         schema: any name that `checked_schema` admits.
         after: what is installed; None gives the script of a fresh install.
+        lock_timeout: how long to wait for a lock.
 
     Raises:
         SchemaOutdated: what is installed is newer than this version of pgqueue.
@@ -152,7 +166,7 @@ def script(schema: str = DEFAULT_SCHEMA, *, after: SchemaState | None = None) ->
             f"{'.'.join(map(str, our_release()))}); upgrade the package. Nothing was changed"
         )
     parts = [
-        f"set local lock_timeout = '{LOCK_TIMEOUT}';",
+        f"set local lock_timeout = '{lock_timeout}';",
         "set local statement_timeout = 0;",
         # What the tables' defaults and parsed bodies mean is settled here and now, and must be the
         # system's, not what a schema that others may create in has to offer. Whoever runs the
