@@ -17,6 +17,7 @@ from tests.faults.scenarios import (
     poison,
     restarts,
     terminations,
+    upgrades,
     zombies,
 )
 
@@ -38,4 +39,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("lagging", "Promotions of a standby that lags", failover.asynchronous, (32, 33)),
     Scenario("misrouted", "Connections that lead to a standby", misrouted.run, (32,)),
     Scenario("hostile", "settings, roles and clocks against it", hostile.run, (20, 25, 35, 38, 39)),
+    Scenario("upgrades", "upgrades under load, with older workers", upgrades.run, (24,)),
 )
