@@ -74,6 +74,8 @@ def run(run: Run) -> Report:
         *((name, _under(run, {**SETTINGS[name]})) for name in SETTINGS if name in chosen),
         ("summer time begins in two hours", _under(run, {"timezone": zone_that_changes()})),
         ("roles", _as_roles(run)),
+        ("numbers beyond 31 bits", _with_numbers_from(run, 2**31 - 20)),
+        ("numbers beyond 53 bits", _with_numbers_from(run, 2**53 - 20)),
     ]
     if _version(run) >= SIZED_QUEUE:
         lives.append(("a full queue of notifications", _without_notifications(run)))
@@ -175,6 +177,19 @@ def _set_traps(conn: psycopg.Connection[Any]) -> None:
             )
     for table in TABLES:
         conn.execute(f"create table evil.{table} (n integer)".encode())
+
+
+@contextmanager
+def _with_numbers_from(run: Run, number: int) -> Iterator[tuple[Client, str | None]]:
+    """Ids and positions that leave a number type's range in the middle of this life."""
+    dsn = run.dsn()
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for sequence in ("job_id_seq", "position_seq"):
+            _one(conn, f"select setval('pgqueue.{sequence}', {number})")
+    with Client(dsn) as client:
+        yield client, None
+        if client.enqueue("work", delay=timedelta(days=1)).id <= number + 20:
+            raise FaultMissed(f"no id is beyond {number + 20}")
 
 
 @contextmanager
