@@ -16,6 +16,7 @@ from tests.faults.scenarios import (
     orphans,
     poison,
     restarts,
+    shutdown,
     terminations,
     upgrades,
     zombies,
@@ -40,4 +41,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("misrouted", "Connections that lead to a standby", misrouted.run, (32,)),
     Scenario("hostile", "settings, roles and clocks against it", hostile.run, (20, 25, 35, 38, 39)),
     Scenario("upgrades", "upgrades under load, with older workers", upgrades.run, (24,)),
+    Scenario("shutdown", "SIGTERM at any moment of a worker's life", shutdown.run, (11,)),
 )
