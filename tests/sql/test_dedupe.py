@@ -92,6 +92,15 @@ def _wait_until_blocked(watch: Db, blocked: Db) -> None:
     pytest.fail("it waits for nobody")
 
 
+def _wait_until_blocked_by(watch: Db, blocked: Db, holder: Db) -> None:
+    pids = (holder.conn.info.backend_pid, blocked.conn.info.backend_pid)
+    for _ in range(1000):
+        if watch.one("select %s::int = any (pg_blocking_pids(%s))", *pids):
+            return
+        sleep(0.01)
+    pytest.fail("it does not wait for that one")
+
+
 @pytest.mark.parametrize("how", ["enqueue_many", "retry"])
 def test_keys_are_taken_in_one_order(connect: Callable[..., Db], how: str) -> None:
     """Also where a holder ends in the middle of it, and by jobs that come back from the archive."""
@@ -121,6 +130,61 @@ def test_keys_are_taken_in_one_order(connect: Callable[..., Db], how: str) -> No
         third.conn.execute("rollback")
         assert len(one.result(10)) == 3
         assert len(two.result(10)) == 2
+
+
+def _two_keys(db: Db) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Jobs whose keys are taken in this order."""
+    low, high = (
+        {"kind": "k", "dedupe_key": row.key, "on_conflict": "replace"}
+        for row in db.rows(
+            "select key from unnest('{a,b}'::text[]) key order by pgqueue._dedupe_hash(null, 'k', key)"
+        )
+    )
+    return low, high
+
+
+def test_batch_that_replaces_and_an_ack_do_not_deadlock(connect: Callable[..., Db]) -> None:
+    """A job that was claimed while the batch waited for it is not kept locked."""
+    limits = {"deadlock_timeout": "10ms", "statement_timeout": "8s"}
+    batch, claimer, acker, watch = (connect(**limits) for _ in range(4))
+    low, high = _two_keys(watch)
+    first = watch.enqueue(**high)
+    running = watch.claim_one()
+    second = watch.enqueue(**low)
+    acker.conn.execute("begin")
+    assert acker.end("ack", running) == []
+    claimer.conn.execute("begin")
+    claimer.rows("select from pgqueue.job where id = %s for update", second)
+    with ThreadPoolExecutor(2) as pool:
+        storing = pool.submit(batch.enqueue_many, low, high)
+        _wait_until_blocked(watch, batch)
+        claimed = claimer.claim_one()
+        claimer.conn.execute("commit")
+        _wait_until_blocked_by(watch, batch, acker)
+        assert acker.end("ack", claimed) == []
+        acker.conn.execute("commit")
+        (_, low_id, low_held), (_, high_id, high_held) = storing.result(10)
+    assert (low_id, low_held, high_held) == (second, True, False)
+    assert high_id not in (first, second)
+
+
+@pytest.mark.parametrize("how", ["cancel", "retry"])
+def test_waiting_jobs_are_locked_in_the_order_of_their_keys(
+    connect: Callable[..., Db], how: str
+) -> None:
+    """As enqueues that replace them come to them, whatever their ids."""
+    limits = {"deadlock_timeout": "10ms", "statement_timeout": "8s"}
+    producer, operator, watch = (connect(**limits) for _ in range(3))
+    low, high = _two_keys(watch)
+    ids = [watch.enqueue(**job, delay=HOUR) for job in (high, low)]
+    producer.conn.execute("begin")
+    producer.enqueue(**low, delay=HOUR)
+    with ThreadPoolExecutor(1) as pool:
+        operating = pool.submit(operator.call, how, ids)
+        _wait_until_blocked(watch, operator)
+        producer.enqueue(**high, delay=HOUR)
+        producer.conn.execute("commit")
+        assert {row[0] for row in operating.result(10)} == set(ids)
 
 
 @pytest.mark.parametrize("how", ["fail", "snooze", "release", "expire"])

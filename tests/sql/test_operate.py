@@ -109,6 +109,19 @@ def test_redrive_takes_dead_jobs_by_queue_and_kind(db: Db) -> None:
     assert db.value("redrive") == 0
 
 
+def test_two_redrives_at_once_share_the_dead_jobs(connect: Callable[..., Db]) -> None:
+    """The second one neither waits for those that the first has, nor counts them as its own."""
+    db, other = connect(), connect(statement_timeout="3s")
+    for _ in range(4):
+        db.enqueue(max_attempts=1)
+    db.end("fail", *db.claim(4))
+    with db.transaction():
+        assert db.value("redrive", count=2) == 2
+        assert other.value("redrive", count=2) == 2
+    assert other.one("select count(*) from pgqueue.job") == 2
+    assert other.value("redrive", count=5) == 2
+
+
 def test_purge_deletes_waiting_jobs_only(db: Db) -> None:
     """Up to a number, without a trace."""
     db.enqueue()

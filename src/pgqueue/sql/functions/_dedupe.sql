@@ -25,17 +25,17 @@ begin
 
         if on_conflict = 'replace' then
             -- A job that runs keeps what it started with; one that waits has all its attempts before it again.
-            update @extschema@.job j set
-                attempt = 0, payload = new.payload, run_at = new.run_at, priority = new.priority, queue = new.queue,
-                max_attempts = new.max_attempts, backoff = new.backoff, dedupe_until = new.dedupe_until,
-                tags = new.tags, metadata = new.metadata, ref = new.ref,
-                position = case
-                    when new.position is not null and j.priority = new.priority and j.queue = new.queue
-                    then coalesce(j.position, new.position) else new.position
-                end
-            where j.dedupe_hash = new.dedupe_hash and j.lease_until is null
-            returning j.id into v_holder;
-            if found then
+            v_holder := @extschema@._waiting_holder(new.dedupe_hash);
+            if v_holder is not null then
+                update @extschema@.job j set
+                    attempt = 0, payload = new.payload, run_at = new.run_at, priority = new.priority, queue = new.queue,
+                    max_attempts = new.max_attempts, backoff = new.backoff, dedupe_until = new.dedupe_until,
+                    tags = new.tags, metadata = new.metadata, ref = new.ref,
+                    position = case
+                        when new.position is not null and j.priority = new.priority and j.queue = new.queue
+                        then coalesce(j.position, new.position) else new.position
+                    end
+                where j.id = v_holder;
                 return v_holder;
             end if;
         end if;
@@ -50,5 +50,38 @@ begin
         end if;
         -- The holder ended between the two statements: the key is free again.
     end loop;
+end
+$$;
+
+-- Locks the job that holds the key, if it waits, and returns its id; null if there is none. One that runs must not stay
+-- locked: its ack would wait for us, while the next key of our batch waits for that ack. Yet who waits for a lock has
+-- it in the end, although the job was claimed meanwhile. So first without waiting; else in a block whose end unlocks it.
+create or replace function @extschema@._waiting_holder(hash bytea) returns bigint
+language plpgsql volatile
+@settings@
+as $$
+#variable_conflict use_column
+declare
+    v_holder bigint;
+    v_waits boolean;
+begin
+    select j.id into v_holder from @extschema@.job j
+    where j.dedupe_hash = hash and j.lease_until is null
+    for update skip locked;
+    if found or not exists (select from @extschema@.job j where j.dedupe_hash = hash and j.lease_until is null) then
+        return v_holder;
+    end if;
+
+    begin
+        select j.id, j.lease_until is null into v_holder, v_waits from @extschema@.job j
+        where j.dedupe_hash = hash
+        for update;
+        if v_waits then
+            return v_holder;
+        end if;
+        raise exception 'locked in vain' using errcode = 'PQ009';
+    exception
+        when sqlstate 'PQ009' then return null;
+    end;
 end
 $$;

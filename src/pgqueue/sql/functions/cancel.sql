@@ -12,7 +12,10 @@ declare
     v_job @extschema@.job;
 begin
     for v_job in
-        select j.* from @extschema@.job j where j.id = any (cancel.ids) order by j.id for update
+        select j.* from @extschema@.job j where j.id = any (cancel.ids)
+        -- Those that wait with a key in the order in which enqueues replace them, then all others as acks lock them.
+        order by case when j.lease_until is null then j.dedupe_hash end, j.id
+        for update
     loop
         id := v_job.id;
         if v_job.lease_until is null then

@@ -8,28 +8,35 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
+    v_found record;
     v_old @extschema@.archive;
     v_job @extschema@.job;
 begin
-    for v_job in
-        select j.* from @extschema@.job j where j.id = any (retry.ids) and j.position is null order by j.id for update
-    loop
-        update @extschema@.job j set run_at = v_now, position = nextval('@extschema@.position_seq')
-        where j.id = v_job.id;
-        -- Its lane may never have had a ready job.
-        perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority], v_job.kind);
-        return next v_job.id;
-    end loop;
-
-    -- Keys are taken in the order in which enqueue_many() takes them, since each waits for others that take the same.
-    for v_old in
+    -- In the order of their keys, as in enqueue_many(): each waits for others that take or replace the same.
+    for v_found in
         with gone as (
             delete from @extschema@.archive a where a.id = any (array(
                 select a.id from @extschema@.archive a where a.id = any (retry.ids) order by a.id for update
             )) returning a.*
         )
-        select g.* from gone g order by @extschema@._dedupe_hash(g.tenant, g.kind, g.dedupe_key), g.id
+        select g.id, @extschema@._dedupe_hash(g.tenant, g.kind, g.dedupe_key) as hash, g as old from gone g
+        union all
+        select j.id, j.dedupe_hash, null from @extschema@.job j where j.id = any (retry.ids) and j.position is null
+        order by hash, id
     loop
+        if v_found.old is null then
+            update @extschema@.job j set run_at = v_now, position = nextval('@extschema@.position_seq')
+            where j.id = v_found.id and j.position is null
+            returning j.* into v_job;
+            if found then
+                -- Its lane may never have had a ready job.
+                perform @extschema@._enqueued(array[v_job.queue], array[v_job.priority], v_job.kind);
+                return next v_job.id;
+            end if;
+            continue;
+        end if;
+
+        v_old := v_found.old;
         v_job := null;
         v_job.id := v_old.id;
         v_job.position := nextval('@extschema@.position_seq');
@@ -82,6 +89,8 @@ begin
             )
         order by a.id
         limit redrive.count
+        -- Those that another redrive has are not ours to count, nor to miss.
+        for update skip locked
     )));
 end
 $$;
