@@ -155,8 +155,7 @@ class AsyncClient:
     ) -> models.EnqueueManyResult:
         """See `Client.enqueue_many`."""
         storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
-        async with self.driver.transaction(conn) as own:
-            return await self.driver.follow(storing.steps(), own)
+        return await self.driver.run_all(storing, conn)
 
     # Claim, and end what was claimed
 

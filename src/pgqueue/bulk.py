@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from pgqueue.arguments import checked_job, checked_name, job_text
@@ -77,10 +77,16 @@ class Bulk:
     ) -> None:
         """See `Client.enqueue_many`; with `overlap`, `jobs` are asked for while a COPY is open."""
         self._statements = statements
+        self._jobs = jobs
         self._queue = queue
-        self._batches = _batches(jobs, queue)
-        self._batch: list[BulkJob] | None = None
         self._overlap = overlap
+        self._begin(_batches(jobs, queue))
+
+    def _begin(self, batches: Iterator[list[BulkJob]]) -> None:
+        self._batches = batches
+        self._batch: list[BulkJob] | None = None
+        self._kept: list[list[BulkJob]] | None = []  # all that was taken; None from the second on
+        self._asking = False
         self._cap = 0
         self._may_copy = True
         self._places: list[tuple[int, int]] = []  # the next one last
@@ -114,11 +120,28 @@ class Bulk:
             yield self._statements.enqueued(sorted(self._lanes))
         return EnqueueManyResult(self._ids, self._duplicates)
 
+    def restart(self) -> bool:
+        """Begins anew, its transaction undone; False if `jobs` cannot be had again, or failed."""
+        if self._asking:
+            return False
+        again = iter(self._jobs)
+        if again is not self._jobs:
+            self._begin(_batches(again, self._queue))
+        elif self._kept is not None:
+            self._begin(chain(self._kept, self._batches))
+        else:
+            return False
+        return True
+
     def _as_new_job(self, job: BulkJob) -> NewJob:
         return job if isinstance(job, NewJob) else NewJob(*job, queue=self._queue)
 
     def _take_next(self) -> list[BulkJob] | None:
+        self._asking = True
         self._batch = next(self._batches, None)
+        self._asking = False
+        if self._batch is not None:
+            self._kept = [self._batch] if self._kept == [] else None
         return self._batch
 
     def _payloads(self, batch: Sequence[BulkJob]) -> list[str] | None:

@@ -211,6 +211,9 @@ class Client:
     ) -> models.EnqueueManyResult:
         """Stores many jobs in one transaction: all of them, or none if any cannot be stored.
 
+        A deadlock is tried again, as in every operation, unless `conn` is given or `jobs` is an
+        iterator from which more than one batch was taken: then psycopg's error comes out.
+
         Args:
             jobs: an iterable of `NewJob` or of pairs (kind, payload); it is streamed in batches of
                 2,000.
@@ -222,8 +225,7 @@ class Client:
             DuplicateJob: as in `enqueue`.
         """
         storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
-        with self.driver.transaction(conn) as own:
-            return self.driver.follow(storing.steps(), own)
+        return self.driver.run_all(storing, conn)
 
     # Claim, and end what was claimed
 

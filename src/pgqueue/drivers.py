@@ -28,7 +28,7 @@ from pgqueue.statements import Statement
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from pgqueue.statements import Steps
+    from pgqueue.statements import Operation, Steps
 
 T = TypeVar("T")
 
@@ -94,6 +94,19 @@ class Driver(Connections):
                     raise
                 time.sleep(retry_pause(attempt))
 
+    def run_all(self, operation: Operation[T], conn: Any = None) -> T:  # noqa: ANN401
+        """Takes the steps of `operation` in a transaction of its own, or a savepoint in `conn`'s."""
+        attempt = 0
+        while True:
+            try:
+                with self.transaction(conn) as own:
+                    return self._follow(operation.steps(), own)
+            except RETRYABLE:  # noqa: PERF203 - the loop is there for it
+                attempt += 1
+                if conn is not None or attempt == RETRIES or not operation.restart():
+                    raise
+                time.sleep(retry_pause(attempt))
+
     @staticmethod
     def execute(statement: Statement[T], connection: psycopg.Connection[Any]) -> T:
         """Executes `statement` on that very connection."""
@@ -102,7 +115,7 @@ class Driver(Connections):
             cursor.format = Format.BINARY
             return statement.read(cursor.execute(statement.sql, statement.params).fetchall())
 
-    def follow(self, steps: Steps[T], connection: psycopg.Connection[Any]) -> T:
+    def _follow(self, steps: Steps[T], connection: psycopg.Connection[Any]) -> T:
         """Takes the steps of an operation on that very connection."""
         answer = None
         while True:
@@ -194,6 +207,19 @@ class AsyncDriver(AsyncConnections):
                     raise
                 await asyncio.sleep(retry_pause(attempt))
 
+    async def run_all(self, operation: Operation[T], conn: Any = None) -> T:  # noqa: ANN401
+        """See `Driver.run_all`."""
+        attempt = 0
+        while True:
+            try:
+                async with self.transaction(conn) as own:
+                    return await self._follow(operation.steps(), own)
+            except RETRYABLE:  # noqa: PERF203 - the loop is there for it
+                attempt += 1
+                if conn is not None or attempt == RETRIES or not operation.restart():
+                    raise
+                await asyncio.sleep(retry_pause(attempt))
+
     @staticmethod
     async def execute(statement: Statement[T], connection: psycopg.AsyncConnection[Any]) -> T:
         """See `Driver.execute`."""
@@ -202,8 +228,8 @@ class AsyncDriver(AsyncConnections):
             await cursor.execute(statement.sql, statement.params)
             return statement.read(await cursor.fetchall())
 
-    async def follow(self, steps: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
-        """See `Driver.follow`."""
+    async def _follow(self, steps: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
+        """See `Driver._follow`."""
         answer = None
         while True:
             try:

@@ -10,7 +10,7 @@ import builtins
 from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pgqueue.models import JobControl, NewJob
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_SCHEMA = "pgqueue"
 _ENQUEUE_COLUMNS = (
@@ -72,7 +73,17 @@ class Copy:
 
 Step = Statement[Any] | Copy
 Steps = Generator[Step, Any, T]
-"""An operation of several steps: it is sent what each statement gave, and returns its result."""
+"""Several steps: they are sent what each statement gave, and return a result."""
+
+
+class Operation(Protocol[T_co]):
+    """An operation of several steps in one transaction."""
+
+    def steps(self) -> Steps[T_co]:
+        """The steps."""
+
+    def restart(self) -> bool:
+        """Makes `steps` begin anew, after the transaction was undone; False if they cannot."""
 
 
 def _storable(entry: Mapping[str, str]) -> dict[str, str]:

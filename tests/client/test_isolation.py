@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pgqueue import Client
+from pgqueue.bulk import BATCH, SMALL_BATCH
 
 ISOLATIONS = ["read committed", "repeatable read", "serializable"]
 
@@ -71,14 +72,14 @@ def test_concurrent_work_goes_well_under_any_default_isolation(
     assert isolation in ISOLATIONS
 
 
-def lose_races(sql: Callable[..., Any], count: int) -> None:
-    """Lets the next `count` inserts fail as if another transaction had been faster."""
+def lose_races(sql: Callable[..., Any], count: int, only: str = "true") -> None:
+    """Lets the next `count` inserts of `only` those fail as if another transaction had been faster."""
     sql("create sequence if not exists public.races")
     sql("alter sequence public.races restart")
     sql(
         f"""
         create or replace function public.race() returns trigger language plpgsql as $$ begin
-            if nextval('public.races') <= {count} then
+            if {only} and nextval('public.races') <= {count} then
                 raise exception using errcode =
                     case currval('public.races') % 2 when 0 then '40001' else '40P01' end;
             end if;
@@ -100,6 +101,42 @@ def test_lost_race_is_run_again(client: Client, sql: Callable[..., Any]) -> None
     with pytest.raises(psycopg.errors.SerializationFailure):
         client.enqueue("a")
     assert sql("select last_value from public.races") == [(6,)]
+
+
+@pytest.mark.parametrize("count", [1, SMALL_BATCH])
+@pytest.mark.parametrize("form", [list, iter])
+def test_bulk_that_lost_a_race_is_run_again(
+    client: Client, sql: Callable[..., Any], form: Callable[..., Any], count: int
+) -> None:
+    """Also one from an iterator, whose first batch is kept for that."""
+    lose_races(sql, 5)
+    added = client.enqueue_many(form([("a", n) for n in range(count)]))
+    assert [job.payload for job in client.claim(limit=count + 1)] == list(range(count))
+    assert (len(added.ids), added.duplicates) == (count, 0)
+
+
+def test_bulk_that_cannot_be_had_again_tells_of_the_lost_race(
+    client: Client, sql: Callable[..., Any]
+) -> None:
+    """Of an iterator no more than one batch is kept; a list is there for another time."""
+    jobs = [("a", n) for n in range(BATCH)] + [("late", 0)]
+    lose_races(sql, 2, "new.kind = 'late'")
+    with pytest.raises(psycopg.errors.DeadlockDetected):
+        client.enqueue_many(iter(jobs))
+    assert client.list() == []
+    assert client.enqueue_many(jobs).enqueued == len(jobs)
+
+
+def test_lost_race_of_the_iterable_is_its_own(client: Client) -> None:
+    """It may read from a database, too; what it still has is not taken for all."""
+
+    def jobs() -> Iterator[tuple[str, int]]:
+        yield from (("a", n) for n in range(BATCH))
+        raise psycopg.errors.DeadlockDetected
+
+    with pytest.raises(psycopg.errors.DeadlockDetected):
+        client.enqueue_many(jobs())
+    assert client.list() == []
 
 
 def test_lost_race_in_the_callers_transaction_is_the_callers(
