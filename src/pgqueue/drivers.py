@@ -95,7 +95,7 @@ class Driver(Connections):
                 time.sleep(retry_pause(attempt))
 
     def run_all(self, operation: Operation[T], conn: Any = None) -> T:  # noqa: ANN401
-        """Takes the steps of `operation` in a transaction of its own, or a savepoint in `conn`'s."""
+        """Takes the steps of `operation` in one transaction, or a savepoint in that of `conn`."""
         attempt = 0
         while True:
             try:

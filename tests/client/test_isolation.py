@@ -73,7 +73,7 @@ def test_concurrent_work_goes_well_under_any_default_isolation(
 
 
 def lose_races(sql: Callable[..., Any], count: int, only: str = "true") -> None:
-    """Lets the next `count` inserts of `only` those fail as if another transaction had been faster."""
+    """Lets the next `count` inserts, of `only` those, fail as if another one had been faster."""
     sql("create sequence if not exists public.races")
     sql("alter sequence public.races restart")
     sql(
