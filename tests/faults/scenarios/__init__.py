@@ -15,6 +15,7 @@ from tests.faults.scenarios import (
     network,
     orphans,
     poison,
+    races,
     restarts,
     shutdown,
     terminations,
@@ -42,4 +43,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("hostile", "settings, roles and clocks against it", hostile.run, (20, 25, 35, 38, 39)),
     Scenario("upgrades", "upgrades under load, with older workers", upgrades.run, (24,)),
     Scenario("shutdown", "SIGTERM at any moment of a worker's life", shutdown.run, (11,)),
+    Scenario("endings", "Bulk endings of the same claims in other orders", races.endings, (15,)),
+    Scenario("batches", "Batches that replace, in other orders", races.batches, (15,)),
+    Scenario("deadlocks", "All bulk calls at once on the same jobs", races.all_at_once, (15,)),
+    Scenario("producers", "50 producers of one key, half roll back", races.producers, (22,)),
+    Scenario("wedged", "Duplicates of jobs that run or back off", races.wedged, (10,)),
 )
