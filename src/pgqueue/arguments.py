@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from pgqueue import jsontext
 from pgqueue.errors import ConfigurationError, InvalidJob
@@ -31,6 +33,14 @@ _INT8 = 2**63 - 1
 _HOUR = 3600
 
 
+def shown(value: object) -> str:
+    """The beginning of a repr, for messages; some values have none: very long numbers, say."""
+    try:
+        return f"{value!r:.200}"
+    except Exception:  # noqa: BLE001 - somebody's __repr__
+        return f"a {type(value).__name__}"
+
+
 def checked_schema(schema: object) -> str:
     """A schema's name, if pgqueue can live in it.
 
@@ -48,8 +58,8 @@ def checked_schema(schema: object) -> str:
         or schema.startswith("pg_")
     ):
         raise ConfigurationError(
-            f"{schema!r} cannot be pgqueue's schema; use at most 63 bytes without quotes, spaces, "
-            "$ % { } or backslashes, not starting with pg_"
+            f"{shown(schema)} cannot be pgqueue's schema; use at most 63 bytes without quotes, "
+            "spaces, $ % { } or backslashes, not starting with pg_"
         )
     return schema
 
@@ -62,10 +72,11 @@ def checked_name(name: object, what: str) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidJob(
-            f"{what} {name!r:.200} is no name; "
+            f"{what} {shown(name)} is no name; "
             "use 1 to 128 of the characters A-Z a-z 0-9 _ . : / @ -"
         )
-    return name
+    # Of a subclass, such as an enum, what it says when it is formatted may be another.
+    return name if type(name) is str else str.__str__(name)
 
 
 def name_or_none(name: object, what: str) -> str | None:
@@ -84,20 +95,25 @@ def checked_names(names: object, what: str) -> list[str]:
         InvalidJob: one of them is no name.
     """
     if not isinstance(names, Iterable):
-        raise InvalidJob(f"{what} is {names!r}; pass a name or a list of names")
+        raise InvalidJob(f"{what} is {shown(names)}; pass a name or a list of names")
     return [checked_name(name, what) for name in ([names] if isinstance(names, str) else names)]
 
 
 def checked_time(value: object, what: str) -> datetime | None:
-    """`value` if it is an aware datetime or None.
+    """`value`, in UTC, if it is an aware datetime or None; Postgres has no offset of 16 hours.
 
     Raises:
-        InvalidJob: it is naive, or no datetime.
+        InvalidJob: it is naive, no datetime, or before or after all times.
     """
-    if value is None or (isinstance(value, datetime) and value.utcoffset() is not None):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        try:
+            return value.astimezone(timezone.utc)
+        except OverflowError:
+            raise InvalidJob(f"{what} is {shown(value)}; pass one from 1900 to 9998") from None
     raise InvalidJob(
-        f"{what} is {value!r:.200}; pass an aware datetime, such as datetime.now(timezone.utc)"
+        f"{what} is {shown(value)}; pass an aware datetime, such as datetime.now(timezone.utc)"
     )
 
 
@@ -109,7 +125,7 @@ def checked_span(value: object, what: str, *, zero: bool = True) -> timedelta:
     """
     if not isinstance(value, timedelta) or value < timedelta(0) or not (zero or value):
         least = "zero or more" if zero else "more than zero"
-        raise InvalidJob(f"{what} is {value!r:.200}; pass a timedelta of {least}")
+        raise InvalidJob(f"{what} is {shown(value)}; pass a timedelta of {least}")
     return value
 
 
@@ -120,8 +136,8 @@ def whole(value: object, what: str, least: int, most: int) -> int:
         InvalidJob: it is not.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidJob(f"{what} is {value!r:.200}; pass a whole number from {least} to {most}")
-    return value
+        raise InvalidJob(f"{what} is {shown(value)}; pass a whole number from {least} to {most}")
+    return value if type(value) is int else int.__index__(value)
 
 
 def checked_limit(value: object) -> int:
@@ -162,7 +178,7 @@ def as_jobs(job: Job[Any] | Iterable[Job[Any]]) -> list[Job[Any]]:
     jobs: list[object] = list(job) if isinstance(job, Iterable) else [job]
     checked = [each for each in jobs if isinstance(each, Job)]
     if len(checked) != len(jobs):
-        raise InvalidJob(f"{job!r:.200} is no Job; pass what claim returned, one or a list")
+        raise InvalidJob(f"{shown(job)} is no Job; pass what claim returned, one or a list")
     return checked
 
 
@@ -184,27 +200,31 @@ def as_results(
 
 
 def checked_job(job: NewJob) -> NewJob:
-    """`job` if every part of it can be stored; its JSON values are checked when they are encoded.
+    """`job`, of plain types, if all of it can be stored; its JSON is checked when it is encoded.
 
     Raises:
         InvalidJob: with what is wrong and what to pass instead.
     """
-    checked_name(job.kind, "kind")
-    checked_name(job.queue, "queue")
-    whole(job.priority, "priority", 0, 9)
-    checked_time(job.run_at, "run_at")
+    exact: dict[str, Any] = {
+        "kind": checked_name(job.kind, "kind"),
+        "queue": checked_name(job.queue, "queue"),
+        "priority": whole(job.priority, "priority", 0, 9),
+        "run_at": checked_time(job.run_at, "run_at"),
+    }
     if job.delay is not None:
         checked_span(job.delay, "delay")
         if job.run_at is not None:
             raise InvalidJob("both run_at and delay are given; pass one")
     if job.max_attempts is not None:
-        whole(job.max_attempts, "max_attempts", 1, _INT4)
+        exact["max_attempts"] = whole(job.max_attempts, "max_attempts", 1, _INT4)
     if job.retry is not None and not hasattr(job.retry, "policy"):
-        raise InvalidJob(f"retry is {job.retry!r:.200}; pass Exponential(), Constant() or Delays()")
+        raise InvalidJob(f"retry is {shown(job.retry)}; pass Exponential(), Constant() or Delays()")
     _one_of(job.dedupe_until, "dedupe_until", ("start", "finish"))
     _one_of(job.on_conflict, "on_conflict", ("return", "replace", "raise"))
     _check_texts(job)
-    return job
+    if all(value is getattr(job, name) for name, value in exact.items()):
+        return job
+    return attrs.evolve(job, **exact)
 
 
 def _check_texts(job: NewJob) -> None:
@@ -224,7 +244,7 @@ def _check_texts(job: NewJob) -> None:
 def _one_of(value: str, what: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         listed = ", ".join(map(repr, choices))
-        raise InvalidJob(f"{what} is {value!r:.200}; pass one of {listed}")
+        raise InvalidJob(f"{what} is {shown(value)}; pass one of {listed}")
 
 
 def backoff_text(job: NewJob) -> str | None:

@@ -32,7 +32,6 @@ from pgqueue.models import DEFAULT_PRIORITY, EnqueueManyResult, NewJob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pgqueue.jsontext import Json
     from pgqueue.statements import Statements, Steps
 
 BATCH = 2_000
@@ -42,31 +41,30 @@ COPY_SECONDS = 0.05
 """A COPY goes on no longer: a role's statement_timeout counts the time that `jobs` take, too."""
 
 
-def _batches(jobs: Iterable[BulkJob], queue: str) -> Iterator[list[BulkJob]]:
-    """The jobs, checked, in lists of up to 2,000, of which it holds one; pairs are of `queue`."""
+def _batches(jobs: Iterable[BulkJob]) -> Iterator[list[BulkJob]]:
+    """The jobs, checked, in lists of up to 2,000, of which it holds one."""
     kinds: set[str] = set()
     iterator = iter(jobs)
-    while batch := [_checked(job, queue, kinds) for job in islice(iterator, BATCH)]:
+    while batch := [_checked(job, kinds) for job in islice(iterator, BATCH)]:
         yield batch
 
 
-def _checked(job: Any, queue: str, kinds: set[str]) -> BulkJob:  # noqa: ANN401 - anything at all
+def _checked(job: Any, kinds: set[str]) -> BulkJob:  # noqa: ANN401 - anything at all
     """`job` if it can be stored; `kinds` are those of pairs that were checked already."""
     if isinstance(job, NewJob):
         return checked_job(job)
     if not isinstance(job, tuple):
         raise InvalidJob(f"a job is a {type(job).__name__}; pass (kind, payload) or a NewJob")
     try:
-        kind, _ = job
+        kind, payload = job
     except ValueError:
         raise InvalidJob(
             f"a job is a tuple of {len(job)}; pass (kind, payload) or a NewJob"
         ) from None
-    if not isinstance(kind, str) or kind not in kinds:
-        checked_name(queue, "queue")
-        kinds.add(checked_name(kind, "kind"))
-    pair: tuple[str, Json] = job
-    return pair
+    if type(kind) is not str or kind not in kinds:
+        kind = checked_name(kind, "kind")
+        kinds.add(kind)
+    return kind, payload
 
 
 class Bulk:
@@ -78,9 +76,9 @@ class Bulk:
         """See `Client.enqueue_many`; with `overlap`, `jobs` are asked for while a COPY is open."""
         self._statements = statements
         self._jobs = jobs
-        self._queue = queue
+        self._queue = checked_name(queue, "queue")
         self._overlap = overlap
-        self._begin(_batches(jobs, queue))
+        self._begin(_batches(jobs))
 
     def _begin(self, batches: Iterator[list[BulkJob]]) -> None:
         self._batches = batches
@@ -126,7 +124,7 @@ class Bulk:
             return False
         again = iter(self._jobs)
         if again is not self._jobs:
-            self._begin(_batches(again, self._queue))
+            self._begin(_batches(again))
         elif self._kept is not None:
             self._begin(chain(self._kept, self._batches))
         else:

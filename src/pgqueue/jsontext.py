@@ -36,7 +36,9 @@ def dumps(value: object, what: str = "payload") -> str:
     """
     try:
         text = _encode(value)
-        size = len(text) if text.isascii() else len(text.encode())
+        size = len(text)
+        if size <= HIGHEST_CAP and not text.isascii():
+            size = len(text.encode())
     except UnicodeEncodeError as error:
         raise PayloadError(
             f"{what} has a lone surrogate, which is not text; decode it properly first"

@@ -29,6 +29,7 @@ from pgqueue.arguments import (
     name_array,
     name_or_none,
     number_array,
+    shown,
     span_array,
     span_text,
 )
@@ -121,7 +122,7 @@ class Statements:
 
     def enqueue(self, job: NewJob) -> Statement[models.EnqueueResult]:
         """Stores one job."""
-        checked_job(job)
+        job = checked_job(job)
         delay = None if job.delay is None else span_text(job.delay)
         tags = None if job.tags is None else list(job.tags)
         params = (
@@ -399,7 +400,7 @@ def _checked_state(state: models.JobState | str) -> models.JobState:
         return models.JobState(state)
     except ValueError:
         raise InvalidJob(
-            f"state is {state!r}; pass one of {', '.join(s.value for s in models.JobState)}"
+            f"state is {shown(state)}; pass one of {', '.join(s.value for s in models.JobState)}"
         ) from None
 
 

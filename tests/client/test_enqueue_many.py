@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from typing import Any
 
 import psycopg
@@ -41,6 +42,27 @@ def test_nothing_is_a_bulk_too(client: Client) -> None:
     """An empty iterable stores no jobs."""
     added = client.enqueue_many([])
     assert (list(added.ids), added.enqueued) == ([], 0)
+
+
+class Kind(str, Enum):
+    """Formatted by its name, as any such enum is from Python 3.12 on."""
+
+    MAIL = "mail"
+
+    def __str__(self) -> str:
+        return "Kind.MAIL"
+
+    __format__ = __str__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("count", [1, SMALL_BATCH])
+def test_enum_is_the_kind_of_its_value(client: Client, count: int) -> None:
+    """In pairs as in a NewJob, by COPY as by the function."""
+    client.enqueue_many([(Kind.MAIL, 1)] * count, queue=Kind.MAIL)
+    client.enqueue_many([NewJob(Kind.MAIL, queue=Kind.MAIL)] * count)
+    client.enqueue(Kind.MAIL, queue=Kind.MAIL)
+    jobs = client.claim("mail", kinds=[Kind.MAIL], limit=1_000)
+    assert [job.kind for job in jobs] == ["mail"] * (2 * count + 1)
 
 
 def test_pairs_and_new_jobs_may_be_mixed(client: Client) -> None:

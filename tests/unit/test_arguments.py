@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -124,6 +125,55 @@ def test_bad_options_are_refused_in_bulk_too(options: dict[str, Any], told: str)
     told = told.replace("metadata is not", "the job is not").replace("metadata has", "the job has")
     with pytest.raises(InvalidJob, match=told):
         arguments.job_text(arguments.checked_job(NewJob("a", **options)))
+
+
+class Kind(str, Enum):
+    """Kinds as an application may name them."""
+
+    MAIL = "mail"
+
+    def __str__(self) -> str:
+        return "Kind.MAIL"
+
+    __format__ = __str__  # type: ignore[assignment] # from Python 3.12 on by itself
+
+
+class Urgency(int):
+    """A number that formats as something else."""
+
+    def __repr__(self) -> str:
+        return "urgent"
+
+
+def test_subclasses_are_stored_by_their_value() -> None:
+    """An enum of str is formatted by its name, and would be a kind of that name."""
+    job = arguments.checked_job(
+        NewJob(Kind.MAIL, queue=Kind.MAIL, priority=Urgency(3), max_attempts=Urgency(4))
+    )
+    assert [type(value) for value in (job.kind, job.queue, job.priority, job.max_attempts)] == [
+        str,
+        str,
+        int,
+        int,
+    ]
+    assert (job.kind, job.queue, job.priority, job.max_attempts) == ("mail", "mail", 3, 4)
+    assert arguments.name_array((Kind.MAIL,), "kind") == '{"mail"}'
+    assert arguments.number_array(arguments.as_ids([Urgency(7)])) == "{7}"
+
+
+def test_what_has_no_repr_is_refused_by_its_type() -> None:
+    """Python refuses to write a number of more than 4,300 digits."""
+    with pytest.raises(InvalidJob, match="priority is a int; pass a whole number"):
+        arguments.checked_job(NewJob("a", priority=10**5_000))
+
+
+def test_time_in_an_odd_zone_is_the_same_time() -> None:
+    """Postgres knows no offset of 16 hours or more; beyond the years there is no time."""
+    zone = timezone(timedelta(hours=-23, minutes=-59))
+    job = arguments.checked_job(NewJob("a", run_at=datetime(2030, 1, 1, tzinfo=zone)))
+    assert job.run_at == datetime(2030, 1, 1, 23, 59, tzinfo=timezone.utc)
+    with pytest.raises(InvalidJob, match="pass one from 1900 to 9998"):
+        arguments.checked_job(NewJob("a", run_at=datetime.max.replace(tzinfo=zone)))
 
 
 def test_datetime_without_an_offset_is_naive() -> None:
