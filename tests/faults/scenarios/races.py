@@ -94,7 +94,7 @@ def _one_round(
     client.enqueue_many(keyed)
     jobs = client.claim(limit=BULK + KEYS)
     waiting = client.list(kind="keyed", state="scheduled", limit=KEYS)
-    ids = [job.id for job in [*jobs, *waiting]]
+    ids = [job.id for job in jobs] + [job.id for job in waiting]
     acks, fails, releases, extends = (run.rng.sample(jobs, len(jobs)) for _ in range(4))
     ids = run.rng.sample(ids, len(ids))
     reap = Statement('select "pgqueue".reap()', (), list)
