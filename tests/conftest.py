@@ -2,6 +2,7 @@
 
 With `--pooler` each test's database is reached through PgBouncer in transaction mode; what a test
 looks at behind a client's back it still sees directly.
+`--hypothesis-profile=soak` is for a night: 50,000 steps of the state machine in tests/sql.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 from tests.faults.harness.pooler import MISSING, Pooler, pooler, program
 
 pytest_plugins = ["pgqueue.testing.plugin", "pytester"]
+
+settings.register_profile("soak", max_examples=1_000, stateful_step_count=50, deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -101,9 +101,9 @@ class Driver(Connections):
             try:
                 with self.transaction(conn) as own:
                     return self._follow(operation.steps(), own)
-            except RETRYABLE:  # noqa: PERF203 - the loop is there for it
+            except RETRYABLE as error:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
-                if conn is not None or attempt == RETRIES or not operation.restart():
+                if conn is not None or not (may_retry(error, attempt) and operation.restart()):
                     raise
                 time.sleep(retry_pause(attempt))
 
@@ -214,9 +214,9 @@ class AsyncDriver(AsyncConnections):
             try:
                 async with self.transaction(conn) as own:
                     return await self._follow(operation.steps(), own)
-            except RETRYABLE:  # noqa: PERF203 - the loop is there for it
+            except RETRYABLE as error:  # noqa: PERF203 - the loop is there for it
                 attempt += 1
-                if conn is not None or attempt == RETRIES or not operation.restart():
+                if conn is not None or not (may_retry(error, attempt) and operation.restart()):
                     raise
                 await asyncio.sleep(retry_pause(attempt))
 

@@ -14,7 +14,7 @@ import pytest
 from pgqueue import Client, Constant, DatabaseUnavailable, Handlers, Job, Worker, embedded
 from pgqueue.worker import claims
 
-from .helpers import SECOND, Background, Database, Log, state, until, working
+from .helpers import SECOND, Background, Database, Log, drain, state, until, working
 
 
 def test_no_database_at_the_start_is_told(handlers: Handlers) -> None:
@@ -207,3 +207,32 @@ def test_stop_while_the_database_is_gone_ends_in_time(
         assert background.stop() == 1
         assert time.monotonic() - began < 4
     assert "could not be reported" in caplog.text
+
+
+def test_lost_races_are_run_again(
+    client: Client, handlers: Handlers, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deadlocks and failed serializations of claims and of endings: each job still runs once."""
+    database.query("create sequence public.races")
+    database.query(
+        "create function public.race() returns trigger language plpgsql as $$ begin "
+        "if nextval('public.races') %% 3 > 0 then raise exception using errcode = "
+        "case currval('public.races') %% 3 when 1 then '40001' else '40P01' end; end if; "
+        "return null; end $$"
+    )
+    for table, event in (("job", "update"), ("archive", "insert")):
+        database.query(
+            f"create trigger race after {event} on {table} for each statement "
+            "execute function public.race()"
+        )
+    runs: list[int] = []
+    handlers.register("a")(lambda job: runs.append(job.id))
+    ids = [client.enqueue("a").id for _ in range(5)]
+    try:
+        drain(client, handlers)
+    finally:
+        database.query("drop function public.race() cascade")
+        database.query("drop sequence public.races")
+    assert sorted(runs) == ids
+    assert {state(client, job_id) for job_id in ids} == {"succeeded"}
+    assert "given up" not in caplog.text

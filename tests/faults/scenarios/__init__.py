@@ -12,6 +12,7 @@ from tests.faults.scenarios import (
     hostile,
     inputs,
     kills,
+    lives,
     loops,
     misrouted,
     network,
@@ -54,4 +55,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("inputs", "Curated inputs, wherever they can be passed", inputs.run, (23, 44)),
     Scenario("fuzz", "Inputs that hypothesis makes up", fuzz.run, (44,)),
     Scenario("oversize", "100 MB where a few kilobytes belong", oversize.run, (45,)),
+    Scenario("lives", "Random lives of jobs beside a model of them", lives.run, (14,)),
 )

@@ -138,7 +138,7 @@ def _try_told(client: Client, tally: Tally, text: str) -> None:
         lambda job: client.fail(job, ValueError(text)),
         lambda job: client.skip(job, text),
         lambda job: client.cancel_claimed(job, text),
-        lambda job: (client.cancel(job.id, text), client.release(job)),
+        lambda job: _cancel_and_release(client, job, text),
     ]
     client.enqueue_many([NewJob("k", max_attempts=1)] * len(told))
     refused = tally.refused
@@ -147,6 +147,11 @@ def _try_told(client: Client, tally: Tally, text: str) -> None:
         tally.check(f"{shown(text)} ends no job", holds=client.get(job.id).state.finished)
     tally.try_(f"pause {shown(text)}", lambda: client.pause("paused", reason=text))
     tally.expect(f"{shown(text)} was refused as a reason", tally.refused, refused)
+
+
+def _cancel_and_release(client: Client, job: Job[Any], reason: str) -> None:
+    client.cancel(job.id, reason)
+    client.release(job)
 
 
 def _refused(client: Client, tally: Tally, options: dict[str, Any], *, good: bool = False) -> None:
