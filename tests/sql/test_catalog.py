@@ -108,3 +108,11 @@ def test_indexed_text_survives_an_upgrade_of_the_locales(db: Db, column: str) ->
         "where c.relnamespace = 'pgqueue'::regnamespace and c.relkind in ('r', 'p') and attname = %s "
         "and attcollation <> 'pg_catalog.\"C\"'::regcollation", column,
     ) == []  # fmt: skip
+
+
+def test_subtransactions_are_for_rare_cases(db: Db) -> None:
+    """Many of them in a long transaction stall replicas: a key that is contended, a partition."""
+    rows = db.rows(
+        "select proname from pg_proc where pronamespace = 'pgqueue'::regnamespace and prosrc ~* '\\mexception\\s+when' order by 1"
+    )
+    assert [row.proname for row in rows] == ["_partitions", "_take_key_back", "_waiting_holder"]

@@ -44,6 +44,26 @@ def test_retention_drops_partitions(db: Db) -> None:
     assert db.one("select count(*) from pgqueue._bounds('done')") == 4
 
 
+@pytest.mark.slow
+def test_retention_of_many_rows_takes_no_time(connect: Callable[..., Db]) -> None:
+    """200,000 are gone within a second, and so are a million: whole tables are dropped."""
+    db, pruner = connect(), connect(statement_timeout="1s")
+    db.rows(
+        "insert into pgqueue.archive (id, state, finished_at, run_at, enqueued_at, attempt, max_attempts, "
+        "priority, queue, kind, payload) select n, 'succeeded', pgqueue.clock(), now(), now(), 1, 1, 5, 'q', 'k', '{}' "
+        "from generate_series(1, 200000) n"
+    )
+    assert _in_default(db) == 0
+    db.travel(days=20)
+    with pruner.transaction():
+        pruner.call("_partitions")
+        deleted = pruner.one(
+            "select sum(n_tup_del) from pg_stat_xact_user_tables where relname like 'archive%'"
+        )
+        assert deleted == 0
+        assert pruner.rows("select from pgqueue.archive") == []
+
+
 def test_shorter_retention_takes_effect(db: Db) -> None:
     """With the next call."""
     _finish(db)

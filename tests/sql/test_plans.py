@@ -87,6 +87,21 @@ def test_no_hot_statement_reads_the_whole_table(
         assert _buffers(db, call) < 200, call
 
 
+@pytest.mark.parametrize("only", ["nestloop", "hashjoin", "mergejoin"])
+@pytest.mark.parametrize("mode", MODES)
+def test_claim_takes_no_more_than_asked_for_by_any_plan(
+    connect: Callable[..., Db], only: str, mode: str
+) -> None:
+    """Not even where the inner side of a join is run again for each outer row."""
+    joins = {f"enable_{how}": "off" for how in ("nestloop", "hashjoin", "mergejoin") if how != only}
+    db = connect(plan_cache_mode=mode, enable_material="off", enable_memoize="off", **joins)
+    for priority in (0, 5, 9):
+        db.fill(40, priority=priority)
+    for _ in range(7):
+        assert len(db.claim(10)) == 10
+    assert db.one("select count(*) from pgqueue.job where lease_until is not null") == 70
+
+
 def test_claim_reads_no_more_at_any_depth(db: Db) -> None:
     """A backlog costs nothing."""
     db.fill(200)
