@@ -2,7 +2,7 @@
 
     python -m tests.faults.huge DSN WAY
 
-Prints the seconds and the bytes by which the process grew at its peak, as JSON.
+Prints the seconds of CPU and the bytes by which the process grew at its peak, as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from pgqueue import Client, Handlers, NewJob, PayloadTooLarge, Worker
 
@@ -33,14 +34,14 @@ def main(dsn: str, way: str) -> None:
             "result": lambda: client.ack(job, result=[value]),
             "handler": lambda: _run_handler(client, value),
         }
-        before, began = _peak(), time.perf_counter()
+        before, began = _peak(), time.process_time()
         for _ in range(3):
             try:
                 ways[way]()
             except PayloadTooLarge:
                 continue
             raise SystemExit(f"{way}: it was not refused")
-        seconds = (time.perf_counter() - began) / 3
+        seconds = (time.process_time() - began) / 3
         client.cancel_claimed(job)
         print(json.dumps([seconds, _peak() - before]))  # noqa: T201 - that is what it is for
 
@@ -57,6 +58,10 @@ def _run_handler(client: Client, value: str) -> None:
 
 
 def _peak() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says begins with the memory of the parent
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes if sys.platform == "darwin" else kilobytes * 1024
 
