@@ -73,7 +73,7 @@ class Roles:
     @contextmanager
     def as_(self, role: str, /, **options: str) -> Iterator[Db]:
         """A session of a role that may log in."""
-        db = Db(self.login(role, **options))
+        db = Db(self.login(role, **options), prepare=True)
         try:
             yield db
         finally:

@@ -135,7 +135,7 @@ def test_worker_whose_own_ring_cannot_be_sent_goes_on_as_without_a_pooler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It cannot know then."""
-    monkeypatch.setattr(doorbell, "ECHO_SECONDS", 0.0)  # no answer comes so soon
+    monkeypatch.setattr(doorbell, "CALL_TIMEOUT", 0.0)  # no answer comes so soon
     dsn = pgbouncer.through(client.dsn)
     with working(dsn, handlers, poll_interval=timedelta(seconds=0.2)) as background:
         client.enqueue("sync")

@@ -35,6 +35,8 @@ PATIENCE = 30.0
 that."""
 ECHO_SECONDS = 2.0
 """To wait for a ring of one's own, through a pooler."""
+CALL_TIMEOUT = 2.0
+"""Seconds to connect, and again to send that ring."""
 
 
 class Doorbell:
@@ -157,7 +159,7 @@ class Doorbell:
             echo = f" {os.urandom(8).hex()}"  # what stands before the space is no queue
             channel = self._statements.schema
             ring = Statement("select pg_notify(%s, %s)", (channel, echo), lambda _: None)
-            beside = self._link.beside(ECHO_SECONDS)
+            beside = self._link.beside(CALL_TIMEOUT)
             # Where that cannot be done, there is no verdict: all is as without a pooler.
             with contextlib.suppress(psycopg.Error):
                 await beside.try_run(ring)

@@ -79,7 +79,7 @@ def _enqueue(address: Address) -> int:
     with Client(address.dsn) as client:
         _check(rows(client, IN_RECOVERY))
         address.lead_to_primary()
-        return client.enqueue("work", {}).id
+        return client.enqueue("work", {"ms": 0}).id
 
 
 def _enqueue_async(address: Address) -> int:
@@ -87,7 +87,7 @@ def _enqueue_async(address: Address) -> int:
         async with AsyncClient(address.dsn) as client:
             _check(await client.driver.run(Statement(IN_RECOVERY, (), list)))
             address.lead_to_primary()
-            return (await client.enqueue("work", {})).id
+            return (await client.enqueue("work", {"ms": 0})).id
 
     address.lead_to_standby()
     return asyncio.run(enqueue())
@@ -100,7 +100,7 @@ def _enqueue_pooled(address: Address) -> int:
         with Client(pool) as client:
             _check(rows(client, IN_RECOVERY))
             address.lead_to_primary()
-            return client.enqueue("work", {}).id
+            return client.enqueue("work", {"ms": 0}).id
 
 
 def _check(found: list[tuple[object, ...]]) -> None:
