@@ -12,7 +12,7 @@ from pgqueue import Client, Constant, Handlers, Job
 
 RETRY = Constant(timedelta(milliseconds=100))
 POOL = 4
-RELEASE_SECONDS = 30.0
+RELEASE_SECONDS = 60.0
 """A handler that is never released ends by itself."""
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
+from tests.faults.harness.app import work
 from tests.faults.harness.awkward import POOL
 from tests.faults.harness.database import unfinished
 from tests.faults.harness.ledger import Entry, Ledger, audit
@@ -27,7 +28,12 @@ MOST_TRIES = 4
 HOLD = 4 * LEASE
 QUICK = 40
 """Jobs that are to be acked while the pool is drained."""
-OPTIONS = {"lease": LEASE, "concurrency": POOL, "also": "tests.faults.harness.awkward"}
+OPTIONS = {
+    "lease": LEASE,
+    "concurrency": POOL,
+    "prefetch": 0,
+    "also": "tests.faults.harness.awkward",
+}
 
 
 def run(run: Run) -> Report:
@@ -98,14 +104,16 @@ class _Loops:
         again = 0
         for number in range(self.each):
             release = self.run.folder / f"release-{number}"
-            jobs = [self._add("awkward.drain", {"release": str(release)}) for _ in range(POOL)]
+            payload: Json = {"release": str(release)}
+            # So many that every worker runs as many as its pool has connections.
+            jobs = [self._add("awkward.drain", payload) for _ in range(CREW * POOL)]
             for job in jobs:
                 until(partial(self._starts, job, 1), "all hold a connection")
             over = time.monotonic() + 2 * LEASE
-            self.ledger.accepted(self.client.enqueue_many([("work.async", {})] * QUICK).ids)
-            self._until_left(POOL)
+            self.ledger.accepted(self.client.enqueue_many([work(kind="work.async")] * QUICK).ids)
+            self._until_left(len(jobs))
             time.sleep(max(over - time.monotonic(), 0))
-            if unfinished(self.client) != POOL:
+            if unfinished(self.client) != len(jobs):
                 raise FaultMissed("the connections were not held for so long")
             release.touch()
             self._until_left(0)
