@@ -58,7 +58,7 @@ def bouncer(dsn: str, mode: str) -> Iterator[str]:
 
 
 @pytest.fixture(params=["transaction", "session"])
-def pooled(request: pytest.FixtureRequest, pgqueue_dsn: str) -> Iterator[tuple[str, Client]]:
+def behind(request: pytest.FixtureRequest, pgqueue_dsn: str) -> Iterator[tuple[str, Client]]:
     """The pooler's mode, and a client that goes through it."""
     if PROGRAM is None:
         pytest.skip("PgBouncer is not installed")
@@ -67,10 +67,10 @@ def pooled(request: pytest.FixtureRequest, pgqueue_dsn: str) -> Iterator[tuple[s
 
 
 def test_pooler_is_known_by_what_gets_through(
-    pooled: tuple[str, Client], pgqueue_client: Client
+    behind: tuple[str, Client], pgqueue_client: Client
 ) -> None:
     """The other findings are those that there are without it."""
-    mode, client = pooled
+    mode, client = behind
     found = examine(client)
     (doorbell,) = of("doorbell", found)
     if mode == "transaction":

@@ -82,9 +82,10 @@ def test_reply_is_cut_in_the_middle(
 
 def test_statement_that_failed_is_no_cut_commit(proxy: Proxy, client: Client) -> None:
     """The fault waits for one that the server has done."""
-    fault = proxy.add(Fault(Kind.CUT_REPLY, b"select"))
-    with client.driver.connection() as conn, pytest.raises(psycopg.errors.DivisionByZero):
-        conn.execute("select 1 / 0")
+    with client.driver.connection() as conn:
+        fault = proxy.add(Fault(Kind.CUT_REPLY, b"select"))
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            conn.execute("select 1 / 0")
     assert not fault.hit.is_set()
     with pytest.raises(DatabaseUnavailable):
         client.enqueue("a")

@@ -46,7 +46,7 @@ PASTED: dict[str, set[str]] = {
     "doctor/work.py": {"DUE", "DUE + 1", "READY", "CLAIMS", "10 * CLAIMS", "LANES", "_LANES"},
     "encryption.py": {"_MARK"},
     "guarded.py": {"setting", "value", "call", "columns", "guard", "source"},
-    "migrate.py": {"LOCK_TIMEOUT", "checked_schema(schema)", "migration.version",
+    "migrate.py": {"lock_timeout", "name", "value", "checked_schema(schema)", "migration.version",
                    "migration.name"},
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},

@@ -61,11 +61,11 @@ def add_work(handlers: Handlers) -> None:
 
     @handlers.register("work")
     def sleep(job: Job[Any]) -> None:
-        time.sleep(job.payload["ms"] / 1000)
+        time.sleep(job.payload.get("ms", 0) / 1000)
 
     @handlers.register("work.async")
     async def sleep_async(job: Job[Any]) -> None:
-        await asyncio.sleep(job.payload["ms"] / 1000)
+        await asyncio.sleep(job.payload.get("ms", 0) / 1000)
 
 
 def main() -> int:
