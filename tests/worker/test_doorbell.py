@@ -20,7 +20,7 @@ from pgqueue.worker import doorbell as module
 from pgqueue.worker.doorbell import Doorbell
 from pgqueue.worker.link import Link
 
-from .helpers import SECOND, Database, until, working
+from .helpers import DEADLINE, SECOND, Database, until, working
 
 LONG = timedelta(seconds=30)
 
@@ -102,34 +102,56 @@ def test_schema_whose_name_needs_quotes(pgqueue_dsn: str) -> None:
         database.conn.close()
 
 
-def test_polling_finds_jobs_when_nobody_rings(
-    client: Client, handlers: Handlers, database: Database, ran: threading.Event
-) -> None:
-    """The sleeper's row is gone, so no producer notifies."""
-    with working(client, handlers, poll_interval=timedelta(seconds=0.5)):
-        until(lambda: asleep(database))
-        database.query("delete from sleeper")
-        client.enqueue("a")
-        assert elapsed_until(ran) < 3
-
-
-def test_polling_finds_jobs_when_notifications_do_not_arrive(
+def test_worker_that_nobody_rings_looks_when_it_asks_again(
     client: Client,
     handlers: Handlers,
     database: Database,
     ran: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As behind PgBouncer: the worker listens where it will hear nothing."""
+    """The sleeper's row is gone, so no producer notifies."""
+    monkeypatch.setattr(module, "PATIENCE", 2.0)
+    with working(client, handlers):
+        until(lambda: asleep(database))
+        database.query("delete from sleeper")
+        client.enqueue("a")
+        assert elapsed_until(ran) < 3
+
+
+def test_jobs_are_found_when_notifications_do_not_arrive(
+    client: Client,
+    handlers: Handlers,
+    database: Database,
+    ran: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker listens where it will hear nothing, and does not know."""
+    monkeypatch.setattr(module, "PATIENCE", 2.0)
 
     async def say(_: Doorbell, conn: psycopg.AsyncConnection[Any], command: str) -> None:
         await conn.execute(f"{command} elsewhere".encode())
 
     monkeypatch.setattr(Doorbell, "_say", say)
-    with working(client, handlers, poll_interval=timedelta(seconds=0.5)):
+    with working(client, handlers):
         until(lambda: asleep(database))
         client.enqueue("a")
         assert elapsed_until(ran) < 3
+
+
+def test_ring_that_nobody_answered_is_repeated(
+    client: Client, handlers: Handlers, database: Database, ran: threading.Event
+) -> None:
+    """By maintenance: both that an enqueue named may have died. Nobody looks before that."""
+    client.enqueue("a")
+    with working(client, handlers, poll_interval=LONG):
+        assert ran.wait(DEADLINE)
+        ran.clear()
+        until(lambda: asleep(database))
+        # As one whose ring went to the dead: stored, and nobody rung.
+        database.query(
+            "insert into job (queue, kind, payload, max_attempts) values ('default', 'a', '{}', 1)"
+        )
+        assert elapsed_until(ran) < 5
 
 
 def test_worker_that_ends_leaves_no_row_behind(

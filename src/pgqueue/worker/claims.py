@@ -189,11 +189,14 @@ class ClaimLoop:
             await self._doorbell.ask()
             return  # one more look, now that producers ring
         poll_interval = self._options.poll_interval.total_seconds()
-        self._changed.clear()
-        if not self._stopping:
+        while not self._stopping:
+            self._changed.clear()
             seconds = poll_interval * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-            await self._doorbell.wait(seconds, self._changed)
-        self._slept_at = time.monotonic()
+            rung = await self._doorbell.wait(seconds, self._changed)
+            self._slept_at = self.moved_at = time.monotonic()
+            # Jobs that we hold may have to be given back.
+            if rung or self._leases or not self._doorbell.hears:
+                return
 
     async def _wait(self, seconds: float) -> None:
         """Waits for a change since it was last cleared, or for `stop`."""

@@ -1,9 +1,10 @@
 """Waiting for jobs: on the claim connection itself, which is idle meanwhile.
 
 A worker that finds nothing says so in the table `sleeper`, looks once more, and then waits for a
-notification or for its poll interval. Polling is the truth; the doorbell only makes the wait
-shorter, so that nothing is lost where notifications do not arrive (PgBouncer in transaction mode).
-There a worker finds out that it rings in vain, and only polls.
+notification. It looks again when it asks to be rung anew, four times a minute. A ring that nobody
+answered is repeated by maintenance, which every worker does about once a second; so a lost one
+costs no more than that. Where notifications do not arrive (PgBouncer in transaction mode), a worker
+finds out that it rings in vain, and looks every poll interval.
 """
 
 from __future__ import annotations
@@ -80,6 +81,11 @@ class Doorbell:
         """Whether this connection hears no rings, so that nobody need be asked for any."""
         return self._deaf and self._listening is not None and not self._listening.closed
 
+    @property
+    def hears(self) -> bool:
+        """Whether we are rung and surely hear it, so that nobody need look for jobs meanwhile."""
+        return self.asked and not self._deaf and not self._echo
+
     def forget(self) -> None:
         """Counts from now on: call it before you look for jobs, and a ring meanwhile is heard."""
         self._rung = False
@@ -111,10 +117,11 @@ class Doorbell:
         if self._listening is not None and not self._listening.closed:
             await self.unask()
 
-    async def wait(self, seconds: float, other: asyncio.Event) -> None:
+    async def wait(self, seconds: float, other: asyncio.Event) -> bool:
         """Waits for a ring, for `other`, or until `seconds` are over or it is time to ask again.
 
-        The connection must be idle. Where a pooler swallows all rings, the wait finds that out.
+        Returns whether it heard a ring. The connection must be idle. Where a pooler swallows all
+        rings, the wait finds that out.
 
         Raises:
             DatabaseUnavailable: the connection is lost.
@@ -148,6 +155,7 @@ class Doorbell:
         finally:
             self._waiter = None
             timer.cancel()
+        return self._rung
 
     async def _call(self) -> None:
         """Rings for ourselves, if a pooler is in between: it may pass nothing on to idle clients.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from pgqueue.errors import SchemaError
 from pgqueue.models import DEFAULT_UPKEEP
 from pgqueue.worker.portion import Portion
 
@@ -55,7 +54,7 @@ class Upkeep:
                 except psycopg.errors.QueryCanceled as error:
                     logger.warning("maintenance: %s; it will do less at a time", error)
                     pause = BUSY_INTERVAL
-                except (psycopg.Error, SchemaError) as error:
+                except psycopg.Error as error:
                     pause = max(BUSY_INTERVAL, self._link.pause_after(error))
                 await asyncio.sleep(pause)
         finally:

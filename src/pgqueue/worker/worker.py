@@ -67,7 +67,9 @@ class Worker:
             renewed.
         processes: how many to run. With more than one they are forked: make no connections or
             threads before. One that dies is replaced.
-        poll_interval: how often to look for jobs when the doorbell is silent.
+        poll_interval: how often to look for jobs where notifications do not arrive, as through
+            PgBouncer in transaction mode. Elsewhere an idle worker looks four times a minute, and
+            when it is rung.
         shutdown_timeout: how long `stop` may take: four fifths of it running handlers may finish,
             then they are cancelled and their jobs given back.
         watchdog: end the process, at once and with exit code 1, when claiming has not moved for so
