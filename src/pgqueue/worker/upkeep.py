@@ -21,7 +21,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 BUSY_INTERVAL = 0.5
 """Seconds between two rounds by one process; the database shares the turns among all of them."""
-IDLE_INTERVAL = 1.2
+IDLE_INTERVAL = 1.3
 """The same while the process holds no job: an expired lease waits for it, at most."""
 SHORTEST_INTERVAL = 0.2
 """However soon the next scheduled job is due."""
