@@ -45,10 +45,14 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_SCHEMA = "pgqueue"
-_ENQUEUE_COLUMNS = (
-    "kind, payload, queue, priority, run_at, delay, max_attempts, backoff, "
-    "dedupe_key, dedupe_until, on_conflict, tags, metadata, ref"
-)
+_ENQUEUE_TYPES = {
+    "payload": "::jsonb",
+    "run_at": "::timestamptz",
+    "delay": "::interval",
+    "backoff": "::jsonb",
+    "tags": "::text[]",
+    "metadata": "::jsonb",
+}
 _SUMMARY_COLUMNS = readers.SUMMARY.replace("metadata", "metadata::text")
 
 
@@ -97,11 +101,7 @@ class Statements:
     def __init__(self, schema: str = DEFAULT_SCHEMA) -> None:
         self.schema = checked_schema(schema)
         s = self.quoted = f'"{schema}"'
-        given = ", ".join(f"{name} => {value}" for name, value in zip(
-            _ENQUEUE_COLUMNS.split(", "),
-            ("%s", "%s::jsonb", "%s", "%s", "%s::timestamptz", "%s::interval", "%s", "%s::jsonb",
-             "%s", "%s", "%s", "%s::text[]", "%s::jsonb", "%s"), strict=True))  # fmt: skip
-        self._enqueue = f"select id, duplicate from {s}.enqueue({given})"
+        self._enqueue: dict[tuple[str, ...], str] = {}
         self._enqueue_many = f"select id, duplicate from {s}.enqueue_many(%s::jsonb)"
         self._claim = (
             "select id, token, queue, kind, payload::text, priority, attempt, max_attempts, "
@@ -123,14 +123,37 @@ class Statements:
     def enqueue(self, job: NewJob) -> Statement[models.EnqueueResult]:
         """Stores one job."""
         job = checked_job(job)
-        delay = None if job.delay is None else span_text(job.delay)
-        tags = None if job.tags is None else list(job.tags)
-        params = (
-            job.kind, jsontext.dumps(job.payload), job.queue, job.priority, job.run_at, delay,
-            job.max_attempts, backoff_text(job), job.dedupe_key, job.dedupe_until,
-            job.on_conflict, tags, metadata_text(job), job.ref,
-        )  # fmt: skip
-        return Statement(self._enqueue, params, readers.enqueued)
+        given: dict[str, object] = {
+            "kind": job.kind,
+            "payload": jsontext.dumps(job.payload),
+            "queue": job.queue,
+        }
+        if job.priority != models.DEFAULT_PRIORITY:
+            given["priority"] = job.priority
+        if job.dedupe_key is not None:
+            given["dedupe_key"] = job.dedupe_key
+            given["dedupe_until"] = job.dedupe_until
+            given["on_conflict"] = job.on_conflict
+        options = (
+            ("run_at", job.run_at),
+            ("delay", None if job.delay is None else span_text(job.delay)),
+            ("max_attempts", job.max_attempts),
+            ("backoff", backoff_text(job)),
+            ("tags", None if job.tags is None else list(job.tags)),
+            ("metadata", metadata_text(job)),
+            ("ref", job.ref),
+        )
+        given.update((name, value) for name, value in options if value is not None)
+        # What is not given is left to the function: each parameter costs the client 2 us.
+        names = tuple(given)
+        sql = self._enqueue.get(names) or self._enqueue_with(names)
+        return Statement(sql, tuple(given.values()), readers.enqueued)
+
+    def _enqueue_with(self, names: tuple[str, ...]) -> str:
+        given = ", ".join(f"{name} => %s{_ENQUEUE_TYPES.get(name, '')}" for name in names)
+        sql = f"select id, duplicate from {self.quoted}.enqueue({given})"
+        self._enqueue[names] = sql
+        return sql
 
     def enqueue_many(self, jobs: Iterable[str]) -> Statement[builtins.list[Row]]:
         """Stores jobs given as JSON objects (`job_text`)."""
