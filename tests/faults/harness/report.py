@@ -131,6 +131,35 @@ def show(console: Console, about: Mapping[str, object], results: Sequence[Result
             console.print(result.error, markup=False, highlight=False, style="red")
 
 
+def markdown(data: Mapping[str, Any]) -> str:
+    """The table of a soak's JSON as docs/reliability.md has it, and what it was taken with."""
+    about = data["about"]
+    names = ("scenario", "what", "faults", "jobs", "lost", "double-acked", "overlapping")
+    head = [*names, "re-executed", "recovery p50, s", "p99", "promises kept"]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    lines += [_markdown_cells(result) for result in data["scenarios"]]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        f"{about['date']}; {about['machine']}; Python {about['python']}, Postgres "
+        f"{about['postgres']}; seed {about['seed']}; `make soak`; [all of it](images/soak.json)."
+        f"\n\n{rows}\n"
+    )
+
+
+def _markdown_cells(result: Mapping[str, Any]) -> list[str]:
+    report = result["report"]
+    counts = ("faults", "jobs", "lost", "double_acked", "overlapping", "re_executed")
+    recovery = [report["recovery"][name] for name in ("p50", "p99")]
+    kept = sum(promise["holds"] for promise in report["promises"])
+    return [
+        f"`{result['name']}`",
+        result["title"],
+        *(f"{report[count]:,}" for count in counts),
+        *("" if value is None else f"{value:.2f}" for value in recovery),
+        f"{kept} of {len(report['promises'])}",
+    ]
+
+
 def _table(results: Sequence[Result]) -> Table:
     table = Table(show_edge=False)
     table.add_column("scenario", no_wrap=True)
