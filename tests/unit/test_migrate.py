@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -116,7 +117,8 @@ def test_interrupted_script_leaves_nothing(conn: psycopg.Connection[Any]) -> Non
 
 def test_no_placeholder_is_left() -> None:
     """Each has its meaning, in every function."""
-    assert "@" not in migrate.script("s").replace("/@-]", "")
+    script = re.sub(r"'@\w+'", "", migrate.script("s"))  # of cron: '@daily'
+    assert "@" not in script.replace("/@-]", "")
 
 
 @pytest.mark.parametrize("name", ["pg_x", "a b", 'x"; drop schema public; --'])
