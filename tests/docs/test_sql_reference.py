@@ -33,8 +33,10 @@ CATALOG = """
 def plain(sql: str) -> str:
     """A declaration as the page and the catalog would both write it."""
     sql = re.sub(r"::[a-z ]+(\[\])?", "", sql.lower())
-    sql = sql.replace("timestamp with time zone", "timestamptz").replace('"', "")
-    sql = sql.replace("'00:00:30'", "'30 seconds'")
+    sql = sql.replace("timestamp with time zone", "timestamptz")
+    sql = sql.replace("time without time zone", "time").replace('"', "")
+    for clock, words in (("00:00:30", "30 seconds"), ("00:10:00", "10 minutes"), ("00:00:00", "0")):
+        sql = sql.replace(f"'{clock}'", f"'{words}'")
     return re.sub(r"\s+", " ", sql).replace("( ", "(").replace(" )", ")").strip()
 
 

@@ -38,6 +38,7 @@ CALLS = {
     "grant_access": "grant_access(current_user, 'worker')",
     "isolate_tenants": "isolate_tenants()",
     "maintain": "maintain()",
+    "next_slots": "next_slots('none')",
     "pause": "pause('elsewhere')",
     "promote": "promote()",
     "purge": "purge('elsewhere')",
@@ -46,10 +47,15 @@ CALLS = {
     "release": "release('{-1}', '{1}')",
     "resume": "resume('elsewhere')",
     "retry": "retry('{-1}')",
+    "run_schedule": "schedule('s', 'k', every => '1 h'), pgqueue.run_schedule('s')",
+    "schedule": "schedule('s', 'k', cron => '*/5 * * * *', window_start => '9:00', window_end => '17:00')",
     "skip": "skip('{-1}', '{1}')",
     "sleep": "sleep('{elsewhere}', 'w', '1 s')",
     "snooze": "snooze('{-1}', '{1}', '{1 s}')",
     "stats": "stats()",
+    "sync_schedules": """sync_schedules('[{"name": "t", "kind": "k", "every": "1 h"}]', 'app')""",
+    "tick": "tick()",
+    "unschedule": "unschedule('none')",
     "wake": "wake('w')",
 }  # fmt: skip
 PUBLIC = (

@@ -30,7 +30,7 @@ CALLERS = {
     "worker": tuple(
         name for name in CALLS if name not in ("bind_tenant", "grant_access", "isolate_tenants")
     ),
-    "viewer": ("stats",),
+    "viewer": ("stats", "next_slots"),
     "acme": (
         "enqueue",
         "enqueue_many",
@@ -40,6 +40,11 @@ CALLERS = {
         "redrive",
         "purge",
         "stats",
+        "schedule",
+        "run_schedule",
+        "sync_schedules",
+        "unschedule",
+        "next_slots",
     ),
     "owner": tuple(CALLS),
 }

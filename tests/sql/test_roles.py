@@ -24,8 +24,10 @@ ALLOWED = {
     "owner": set(CALLS),
     "worker": set(CALLS) - OWNERS,
     "producer": PRODUCERS,
-    "viewer": {"clock", "stats"},
-    "acme": PRODUCERS | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"},
+    "viewer": {"clock", "next_slots", "stats"},
+    "acme": PRODUCERS
+    | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"}
+    | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},
     "migrator": set(),
     "nobody": set(),
 }
@@ -42,6 +44,11 @@ BEYOND = {
     "filter by payload": "update pgqueue.job set priority = 5 where payload::text like '%x%'",
     "hand a row on": "insert into pgqueue.job select * from pgqueue.job",
     "copy out": "copy pgqueue.job to stdout",
+    "read schedules": "select * from pgqueue.schedule",
+    "read their runs": "select * from pgqueue.schedule_run",
+    "move a slot": "update pgqueue.schedule set next_run_at = now()",
+    "give a schedule away": "update pgqueue.schedule set tenant = 'globex'",
+    "forge a schedule's own": "insert into pgqueue.schedule (name, kind, every, next_run_at) values ('x', 'k', '1 h', now())",
     "delete jobs": "delete from pgqueue.job",
     "lock a table": "lock table pgqueue.job in access exclusive mode",
     "take tokens": "update pgqueue.job set token = 1",
@@ -65,7 +72,8 @@ BEYOND_OF = {
     "viewer": {name for name in BEYOND if not name.startswith(("read", "copy out"))},
     "acme": {"take tokens", "hide a lane", "change settings", "wind a sequence", "add a table",
              "add a trigger", "replace a function", "drop a partition", "rotate partitions", "forge a policy",
-             "turn row security off", "read a part of it"},
+             "turn row security off", "read a part of it", "move a slot", "give a schedule away",
+             "forge a schedule's own"},
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def made_roles(_pgqueue_databases: Databases) -> Iterator[Roles]:
 def roles(made_roles: Roles) -> Roles:
     """The same, emptied."""
     with made_roles.as_owner() as db:
-        for table in ("job", "archive", "lane", "queue", "sleeper"):
+        for table in ("job", "archive", "lane", "queue", "sleeper", "schedule", "schedule_run"):
             db.rows(f"delete from pgqueue.{table}")
         for tenant in TENANTS:
             db.call("bind_tenant", made_roles.names[tenant], None)
@@ -370,3 +370,72 @@ def test_without_isolation_the_setting_is_a_label(pgqueue_dsn: str) -> None:
         client.ack(claimed)
         with client.driver.connection() as conn:
             assert conn.execute("select tenant from pgqueue.all_jobs").fetchall() == [("acme",)]
+
+
+def test_schedules_of_a_tenant_are_its_own(acme: Db, globex: Db, worker: Db) -> None:
+    """One name for each; nobody sees, changes, runs or removes another's, and its jobs are its own."""
+    for db, every in ((acme, "1 h"), (globex, "2 h")):
+        assert (
+            db.call("schedule", "sync", "k", Jsonb({"x": SECRET}), every=every)[0].outcome
+            == "added"
+        )
+        assert db.one("select tenant from pgqueue.schedule") == db.one(
+            "select current_setting('pgqueue.tenant')"
+        )
+    assert acme.rows("select every from pgqueue.schedule") == [(timedelta(hours=1),)]
+    assert globex.rows("update pgqueue.schedule set enabled = false returning name") == [("sync",)]
+    globex.rows("update pgqueue.schedule set enabled = true")
+    acme.value("run_schedule", "sync")
+    globex.rows("delete from pgqueue.schedule where name <> 'sync'")
+    worker.rows("update pgqueue.schedule set next_run_at = pgqueue.clock() - interval '1 s'")
+    assert worker.value("tick") == 2
+    assert worker.one("select current_setting('pgqueue.tenant', true)") in (None, "")
+    rows = worker.rows("select tenant, count(*) n from pgqueue.job group by 1 order by 1")
+    assert rows == [("acme", 2), ("globex", 1)]
+    assert acme.rows("select outcome from pgqueue.schedule_run order by 1") == [
+        ("enqueued",),
+        ("manual",),
+    ]
+    assert globex.rows("select outcome from pgqueue.schedule_run") == [("enqueued",)]
+    assert not worker.value("unschedule", "sync")
+    assert globex.value("unschedule", "sync")
+    assert acme.one("select count(*) from pgqueue.schedule") == 1
+
+
+def test_tenant_cannot_harm_another_by_its_schedules(acme: Db, globex: Db, worker: Db) -> None:
+    """By a slot in another's history, or another's job as that of its own earlier slot."""
+    for db in (acme, globex):
+        db.call("schedule", "sync", "k", every="1 h", overlap="replace")
+    victim = acme.enqueue("k")
+    globex.rows("update pgqueue.schedule set last_job_id = %s", victim)
+    worker.rows("update pgqueue.schedule set next_run_at = date_trunc('second', pgqueue.clock())")
+    theirs = worker.rows("select id, next_run_at from pgqueue.schedule where tenant = 'acme'")[0]
+    with pytest.raises(errors.InsufficientPrivilege, match="row-level security"):
+        globex.rows(
+            "insert into pgqueue.schedule_run (schedule_id, slot, fired_at, outcome, tenant) "
+            "values (%s, %s, now(), 'enqueued', 'globex')", theirs.id, theirs.next_run_at,
+        )  # fmt: skip
+    assert worker.value("tick") == 2
+    assert acme.state(victim) == "ready"
+
+
+def test_tenant_that_a_role_is_bound_to_binds_its_schedules(roles: Roles, globex: Db) -> None:
+    """Whatever its session sets."""
+    globex.call("schedule", "sync", "k", every="1 h")
+    with roles.as_owner() as db:
+        db.call("bind_tenant", roles.names["acme"], "acme")
+    with roles.as_("acme", pgqueue__tenant="globex") as db:
+        assert db.rows("select * from pgqueue.schedule") == []
+        with pytest.raises(errors.InsufficientPrivilege, match="row-level security"):
+            db.call("schedule", "mine", "k", every="1 h")
+
+
+def test_tick_leaves_the_session_its_tenant(acme: Db, worker: Db) -> None:
+    """Within its transaction, and after it."""
+    acme.call("schedule", "sync", "k", every="1 h")
+    worker.rows("update pgqueue.schedule set next_run_at = pgqueue.clock() - interval '1 s'")
+    worker.rows("select set_config('pgqueue.tenant', 'globex', false)")
+    with worker.transaction():
+        assert worker.value("tick") == 1
+        assert worker.one("select current_setting('pgqueue.tenant')") == "globex"
+    assert worker.one("select current_setting('pgqueue.tenant')") == "globex"

@@ -32,7 +32,7 @@ _OFFSET = (
 # Maintenance that seems to have been done in the future would not be done until then.
 _RESET_REGISTERS = """
 select setval(format('%I.%I', schemaname, sequencename), 0) from pg_sequences
-where schemaname = {schema} and sequencename not in ('job_id_seq', 'position_seq')
+where schemaname = {schema} and min_value = 0
 """
 
 

@@ -1,6 +1,7 @@
 -- Gives an existing role what it needs and no more: 'producer' enqueues, 'worker' also claims, ends and
--- maintains, 'viewer' reads; 'tenant' enqueues, reads, cancels and retries what is its own, see isolate_tenants(). The owner of the schema calls it, again after each upgrade. Functions are
--- SECURITY INVOKER, so these are the grants of the tables beneath.
+-- maintains, 'viewer' reads; 'tenant' enqueues, reads, cancels, retries and schedules what is its own, see
+-- isolate_tenants(). The owner of the schema calls it, again after each upgrade. Functions are SECURITY INVOKER, so these are
+-- the grants of the tables beneath.
 create or replace function @extschema@.grant_access(grantee name, access text) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -27,11 +28,21 @@ declare
         'select, delete on @extschema@.job',
         'select on @extschema@.all_jobs',
         'update (cancel_requested) on @extschema@.job',
-        'select, insert, update, delete on @extschema@.archive'
+        'select, insert, update, delete on @extschema@.archive',
+        'usage on sequence @extschema@.schedule_id_seq',
+        'select, delete on @extschema@.schedule',
+        -- Not what tick() goes by.
+        format('insert (%s), update (%1$s, last_job_id) on @extschema@.schedule',
+            'name, kind, payload, cron, every, timezone, window_start, window_end, starts_at, ends_at, jitter, catch_up, grace, '
+            'overlap, enabled, queue, priority, max_attempts, backoff, tags, metadata, ref, declared_by'),
+        'select, insert on @extschema@.schedule_run'
     ];
     v_work text[] := v_produce || v_view || array[
         'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
-        '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due',
+        '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due, '
+        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due',
+        'usage on sequence @extschema@.schedule_id_seq',
+        'insert, update, delete on @extschema@.schedule, @extschema@.schedule_run',
         'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
         'insert, update on @extschema@.queue',
         -- retry() locks what it takes out, which needs the right to update.
@@ -56,9 +67,10 @@ begin
             -- The parts of others, which everybody may run by default, but not where default privileges were revoked.
             when p.proname ~ '^_' or p.proname = 'clock' or access = 'worker' then true
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
-            when access = 'viewer' then p.proname = 'stats'
+            when access = 'viewer' then p.proname in ('stats', 'next_slots')
             else p.proname in (
-                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge'
+                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge',
+                'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'
             )
         end
     loop

@@ -1,4 +1,4 @@
--- From now on a role sees, enqueues, cancels and retries jobs of one tenant alone: the one that the session's setting
+-- From now on a role sees, enqueues, cancels, retries and schedules jobs of one tenant alone: the one that the session's setting
 -- `pgqueue.tenant` names. Without it, none: it is closed by default. Those who may read all of the archive, which
 -- `worker` and `viewer` may by grant_access(), see every tenant's, as does the owner. Call it again as you like.
 --
@@ -24,9 +24,17 @@ begin
         'then @extschema@._dedupe_hash(tenant, kind, dedupe_key) end)';
     drop policy if exists own_tenant on @extschema@.archive;
     execute 'create policy own_tenant on @extschema@.archive using (' || v_mine || ')';
+    drop policy if exists own_tenant on @extschema@.schedule;
+    execute 'create policy own_tenant on @extschema@.schedule using (' || v_mine || ')';
+    drop policy if exists own_tenant on @extschema@.schedule_run;
+    -- Whoever could store a slot of another's schedule would keep it from being fired.
+    execute 'create policy own_tenant on @extschema@.schedule_run using (' || v_mine || ') with check (' || v_mine
+        || ' and exists (select from @extschema@.schedule s where s.id = schedule_id))';
     -- A view reads with its owner's rights otherwise, and so past all policies.
     execute 'alter view @extschema@.all_jobs set (security_invoker = true)';
     alter table @extschema@.job enable row level security;
+    alter table @extschema@.schedule enable row level security;
+    alter table @extschema@.schedule_run enable row level security;
     -- Partitions have no policy: nobody but the owner reads them by their own names.
     for v_table in select t.relid from pg_partition_tree('@extschema@.archive') t loop
         execute format('alter table %s enable row level security', v_table);
@@ -48,7 +56,9 @@ begin
     if v_policy is null then
         raise exception 'there is no role %', grantee using errcode = 'PQ002';
     end if;
-    foreach v_table in array array['@extschema@.job', '@extschema@.archive']::regclass[] loop
+    foreach v_table in array array[
+        '@extschema@.job', '@extschema@.archive', '@extschema@.schedule', '@extschema@.schedule_run'
+    ]::regclass[] loop
         execute format('drop policy if exists %I on %s', v_policy, v_table);
         if tenant is not null then
             execute format('create policy %I on %s as restrictive to %I using (tenant = %L)', v_policy, v_table, grantee, tenant);
@@ -80,7 +90,9 @@ begin
     cross join lateral aclexplode(c.relacl) g
     left join pg_roles r on r.oid = g.grantee
     where c.oid = '@extschema@.archive_dead'::regclass and g.privilege_type = 'SELECT' and g.grantee <> c.relowner;
-    foreach v_table in array array['@extschema@.job', '@extschema@.archive']::regclass[] loop
+    foreach v_table in array array[
+        '@extschema@.job', '@extschema@.archive', '@extschema@.schedule', '@extschema@.schedule_run'
+    ]::regclass[] loop
         select array_agg(o.role order by o.role) into v_old
         from pg_policy p cross join lateral unnest(p.polroles) o (role)
         where p.polrelid = v_table and p.polname = 'every_tenant';

@@ -1,12 +1,12 @@
--- Does what is due of the upkeep: promote, reap, fold lanes, rotate partitions. Every worker calls it all the
--- time, without a leader; those without workers call it from cron. Turns are shared through registers, so that a
+-- Does what is due of the upkeep: fire schedules, promote, reap, fold lanes, rotate partitions. Every worker calls it
+-- all the time, without a leader; those without workers call it from cron. Turns are shared through registers, so that a
 -- hundred callers cost about what one does. Returns how many jobs were promoted and reaped by this call, and
--- when the next scheduled job is due (null if none is).
+-- when the next scheduled job or schedule is due (null if none is).
 --
 -- Call it in a transaction of its own: it may lock the archive until the end of it. A step that raises has taken
 -- its turn all the same (registers know no rollback), so the next calls do the other steps.
 --
--- `count` bounds the jobs that are promoted, and those that are reaped: where a statement_timeout ends the call,
+-- `count` bounds the jobs that are promoted, and those that are reaped, and the schedules: where a statement_timeout ends the call,
 -- call it again with fewer.
 create or replace function @extschema@.maintain(
     count integer default 5000, out promoted integer, out reaped integer, out next_run_at timestamptz
@@ -18,7 +18,21 @@ declare
     v_now timestamptz := @extschema@.clock();
     v_floor timestamptz;
     v_most_reaped integer := least(maintain.count, 1000);
+    v_most_pruned integer := least(maintain.count, 1000);
+    -- Not where grant_access() was not called again yet since an upgrade: the rest must go on.
+    v_schedules boolean := has_table_privilege('@extschema@.schedule', 'delete');
 begin
+    if v_schedules then
+        perform @extschema@.tick(least(maintain.count, 200));
+        if @extschema@._take_turn('@extschema@.schedule_runs_due', v_now, '10 seconds') then
+            if @extschema@._prune_runs(v_now, v_most_pruned) = v_most_pruned then
+                perform @extschema@._write_register('@extschema@.schedule_runs_due', v_now);
+            else
+                perform @extschema@._end_turn('@extschema@.schedule_runs_due', v_now, '10 seconds');
+            end if;
+        end if;
+    end if;
+
     -- A rescan costs what the dead index entries under an old snapshot cost, so each one has a pace of its own.
     if @extschema@._take_turn('@extschema@.promote_rescan', v_now, '10 seconds') then
         promoted := @extschema@.promote(maintain.count, true);
@@ -57,6 +71,9 @@ begin
     select j.run_at into next_run_at from @extschema@.job j
     where j.position is null and j.run_at >= v_floor
     order by j.run_at limit 1;
+    if v_schedules then
+        next_run_at := least(next_run_at, @extschema@._next_due());
+    end if;
 
     if @extschema@._take_turn('@extschema@.partitions_due', v_now, '10 minutes') then
         perform @extschema@._partitions();
