@@ -18,6 +18,7 @@ from pgqueue.errors import (
     DuplicateJob,
     EmbeddedServerError,
     InvalidJob,
+    InvalidSchedule,
     JobError,
     JobNotFound,
     LeaseLost,
@@ -25,6 +26,7 @@ from pgqueue.errors import (
     PayloadTooLarge,
     PermissionDenied,
     PgqueueError,
+    ScheduleNotFound,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
@@ -50,6 +52,7 @@ from pgqueue.models import (
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
 from pgqueue.redaction import mask_payload
 from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
+from pgqueue.schedules import Schedule, ScheduleChange, ScheduleRun, Schedules, ScheduleState
 from pgqueue.version import __version__
 from pgqueue.worker import Worker
 from pgqueue.worker.engine import Health
@@ -76,6 +79,7 @@ __all__ = [
     "Handlers",
     "Health",
     "InvalidJob",
+    "InvalidSchedule",
     "Job",
     "JobDetail",
     "JobError",
@@ -95,6 +99,12 @@ __all__ = [
     "QueueStats",
     "Retry",
     "RetryPolicy",
+    "Schedule",
+    "ScheduleChange",
+    "ScheduleNotFound",
+    "ScheduleRun",
+    "ScheduleState",
+    "Schedules",
     "SchemaError",
     "SchemaMissing",
     "SchemaOutdated",

@@ -17,6 +17,7 @@ from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
 from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
+from pgqueue.schedules import AsyncSchedules
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
     Statement,
@@ -60,6 +61,7 @@ class AsyncClient:
             target, schema, pool_size, prepare=prepare, reply_timeout=reply_timeout
         )
         self._floors = Floors()
+        self._schedules = AsyncSchedules(self.driver, schema)
 
     @property
     def schema(self) -> str:
@@ -70,6 +72,11 @@ class AsyncClient:
     def dsn(self) -> str:
         """See `Client.dsn`."""
         return self.driver.dsn
+
+    @property
+    def schedules(self) -> AsyncSchedules:
+        """See `Client.schedules`."""
+        return self._schedules
 
     async def __aenter__(self) -> Self:
         return self

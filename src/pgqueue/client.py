@@ -15,6 +15,7 @@ from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
 from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
+from pgqueue.schedules import Schedules
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
     Statement,
@@ -82,6 +83,7 @@ class Client:
             target, schema, pool_size, prepare=prepare, reply_timeout=reply_timeout
         )
         self._floors = Floors()
+        self._schedules = Schedules(self.driver, schema)
 
     @property
     def schema(self) -> str:
@@ -92,6 +94,11 @@ class Client:
     def dsn(self) -> str:
         """Where the queue is; resolves it, and so may start the embedded server."""
         return self.driver.dsn
+
+    @property
+    def schedules(self) -> Schedules:
+        """The operations on schedules: recurring enqueues."""
+        return self._schedules
 
     def __enter__(self) -> Self:
         return self

@@ -215,7 +215,13 @@ def _over_limit(error: psycopg.Error, schema: str) -> Exception:
 _invalid = _with_advice(errors.InvalidJob, "; nothing was written")
 
 
+def _no_schedule(error: psycopg.Error, _: str) -> Exception:
+    return errors.ScheduleNotFound(error.diag.message_detail or "")
+
+
 def _check_violated(error: psycopg.Error, schema: str) -> Exception:
+    if 'relation "schedule"' in _text(error):
+        return errors.InvalidSchedule(f"{_text(error)}; nothing was written")
     if "job_run_at_check" in _text(error):
         return errors.InvalidJob(
             "run_at is out of range; pass a time, or a delay that ends, between 1900 and the end "
@@ -230,6 +236,8 @@ _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
     ),
     "PQ002": _with_advice(errors.InvalidJob, ""),
     "PQ003": _with_advice(errors.PayloadTooLarge, ""),
+    "PQ004": _no_schedule,
+    "PQ005": _with_advice(errors.InvalidSchedule, ""),
     "25006": _read_only,
     "3F000": _schema_missing,
     "42P01": _relation_missing,

@@ -11,9 +11,11 @@
     │   ├── SchemaMissing           not installed: run migrate
     │   └── SchemaOutdated          older or newer than this version of pgqueue
     ├── InvalidJob                  a job, name or option that cannot be stored; also a ValueError
-    │   └── PayloadError            a payload, result or metadata value that is no valid JSON
-    │       ├── PayloadTooLarge     over the cap of the schema
-    │       └── DecryptionError     a stored payload that no key of the codec decrypts
+    │   ├── PayloadError            a payload, result or metadata value that is no valid JSON
+    │   │   ├── PayloadTooLarge     over the cap of the schema
+    │   │   └── DecryptionError     a stored payload that no key of the codec decrypts
+    │   └── InvalidSchedule         a schedule that cannot be stored
+    ├── ScheduleNotFound            no schedule of that name
     └── JobError                    about jobs that exist, or should
         ├── JobNotFound             no job with that id
         ├── LeaseLost               the claim is no longer ours; nothing was written for it
@@ -127,6 +129,21 @@ class DecryptionError(PayloadError):
         self.key = key
         super().__init__(
             f"{why}; keep a key as long as its jobs, and redrive those once it is back"
+        )
+
+
+class InvalidSchedule(InvalidJob):
+    """A schedule that cannot be stored; nothing was written."""
+
+
+class ScheduleNotFound(PgqueueError):
+    """There is no schedule `name`, or it is another tenant's."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"there is no schedule {name!r}; check its name, and that pgqueue.tenant is set to its "
+            "tenant if it has one"
         )
 
 

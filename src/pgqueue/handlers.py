@@ -17,9 +17,11 @@ import attrs
 from pgqueue import models, redaction
 from pgqueue.arguments import checked_job, checked_span, whole
 from pgqueue.codec import Codec, PlainCodec
-from pgqueue.errors import ConfigurationError, UnknownKind
+from pgqueue.errors import ConfigurationError, InvalidSchedule, UnknownKind
 from pgqueue.masking import trace
 from pgqueue.models import P
+from pgqueue.schedules import Schedule
+from pgqueue.schedules.arguments import checked_name, checked_schedule
 
 if TYPE_CHECKING:
     from pgqueue.aclient import AsyncClient
@@ -146,9 +148,17 @@ class Handlers:
             `mask_payload` is one. The job's payload is as the handler gets it where it can be
             decoded. It runs on the worker's event loop, so it must be quick. If it raises, the text
             is left out. Passwords in DSNs are masked always.
+        declared_by: the name of the application, if it declares schedules (`schedule`): by it a
+            worker knows at its start which of those in the database are these.
     """
 
-    def __init__(self, *, codec: Codec | None = None, redact: Redact | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        codec: Codec | None = None,
+        redact: Redact | None = None,
+        declared_by: str | None = None,
+    ) -> None:
         rule: Any = redact
         if rule is not None and (not callable(rule) or _is_async(rule)):
             raise ConfigurationError(
@@ -156,6 +166,8 @@ class Handlers:
             )
         self._redact = redact
         self.codec: Codec = codec or PlainCodec()
+        self.declared_by = None if declared_by is None else checked_name(declared_by, "declared_by")
+        self._schedules: dict[str, dict[str, Any]] = {}
         self._kinds: dict[str, Kind[Any]] = {}
         self._middleware: list[Middleware] = []
         self._observers: list[Callable[[AttemptEnded], object]] = []
@@ -250,6 +262,69 @@ class Handlers:
             return registered
 
         return decorate
+
+    def schedule(
+        self,
+        name: str,
+        kind: str | Kind[Any],
+        payload: Any = None,  # noqa: ANN401 - of the kind's type
+        **options: Any,  # noqa: ANN401 - those of Schedule
+    ) -> None:
+        """Declares a schedule of a registered kind.
+
+        A worker makes it so at its start: of the schedules that this application (`declared_by`)
+        declared before, it changes those that differ and removes those that are not declared any
+        more. Where `options` (those of `Schedule`) say nothing, the kind's own hold.
+
+        Args:
+            name: the schedule's name.
+            kind: the kind, or its name; it may be registered later.
+            payload: of each job.
+            options: `cron` or `every`, and whatever else `Schedule` has.
+
+        Raises:
+            InvalidSchedule: an option cannot be, or a schedule of that name is declared already.
+            ConfigurationError: these handlers have no `declared_by`.
+        """
+        if self.declared_by is None:
+            raise ConfigurationError(
+                "schedules are declared in an application's name, by which they are removed again; "
+                "pass one, as in Handlers(declared_by='shop')"
+            )
+        if name in self._schedules:
+            raise InvalidSchedule(f"schedule {name!r} is declared already; choose another name")
+        known = kind.name if isinstance(kind, Kind) else kind
+        try:
+            checked_schedule(Schedule(name, known, **options))
+        except TypeError as error:
+            raise InvalidSchedule(
+                f"schedule {name!r}: {error}; the options are those of pgqueue.Schedule"
+            ) from None
+        self._schedules[name] = {"kind": known, "payload": payload, **options}
+
+    @property
+    def schedules(self) -> Sequence[Schedule]:
+        """All that are declared, with the options of their kinds.
+
+        Raises:
+            UnknownKind: one is of a kind that has no handler here.
+            InvalidSchedule: a payload cannot be stored.
+        """
+        return tuple(
+            checked_schedule(self._as_schedule(name, **options))
+            for name, options in self._schedules.items()
+        )
+
+    def _as_schedule(self, name: str, kind: str, payload: Any, **options: Any) -> Schedule:  # noqa: ANN401
+        known = self[kind]
+        encoded = None if payload is None else known.codec.encode(payload)
+        defaults = {
+            "queue": known.queue,
+            "priority": known.priority,
+            "retry": known.retry,
+            "max_attempts": known.max_attempts,
+        }
+        return Schedule(name, kind, encoded, **{**defaults, **options})
 
     def middleware(self, middleware: Middleware) -> Middleware:
         """Adds a context around every attempt: a function of the job that gives a context manager.

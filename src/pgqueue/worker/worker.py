@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import threading
 from datetime import timedelta
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
+    from pgqueue.schedules import Schedule, ScheduleChange
+
     LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+logger = logging.getLogger("pgqueue.worker")
 
 ORPHAN_CHECK_SECONDS = 1.0
 LINGER_SECONDS = 1.0
@@ -54,7 +59,8 @@ class Worker:
     Args:
         target: a client (only its DSN, schema, `prepare` and `reply_timeout` are used), a DSN, or
             None as in `Client`.
-        handlers: what to run.
+        handlers: what to run. The schedules that they declare are brought up to date when the
+            worker starts.
         schema: the schema, unless a client says.
         queues: one queue, several, or a mapping of queues to weights: a queue of weight 3 is looked
             at first three times as often as one of weight 1. None of them starves. By default
@@ -235,14 +241,23 @@ class Worker:
             conn = client.driver.connect()
             try:
                 client.schema_state(conn=conn).check()
+                if self._handlers.declared_by is not None:
+                    _tell(client.schedules.sync(*self._declared(), conn=conn))
+                    conn.commit()
             finally:
                 conn.close()
+
+    def _declared(self) -> tuple[Sequence[Schedule], str]:
+        return self._handlers.schedules, self._handlers.declared_by or ""
 
     async def _check_async(self, dsn: str) -> None:
         async with AsyncClient(dsn, **self._client_options()) as client:
             conn = await client.driver.connect()
             try:
                 (await client.schema_state(conn=conn)).check()
+                if self._handlers.declared_by is not None:
+                    _tell(await client.schedules.sync(*self._declared(), conn=conn))
+                    await conn.commit()
             finally:
                 await conn.close()
 
@@ -274,6 +289,12 @@ class Worker:
         while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(ORPHAN_CHECK_SECONDS)
         self.stop()
+
+
+def _tell(changes: Sequence[ScheduleChange]) -> None:
+    for change in changes:
+        if change.outcome != "unchanged":
+            logger.info("schedule %s: %s", change.name, change.outcome)
 
 
 @contextlib.contextmanager
