@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from pgqueue.cli.app import app
 
-GREETINGS = ("pgqueue: serving ", "pgqueue: upkeep every ")
+GREETINGS = ("pgqueue: serving ", "pgqueue: upkeep every ", "pgqueue: firing schedules")
 
 
 @attrs.frozen

@@ -44,6 +44,15 @@ COMMANDS = [
     ("purge", "default", "--yes"),
     ("maintain",),
     ("maintain", "--every", "1s"),
+    ("scheduler",),
+    ("schedules",),
+    ("schedule", "add", "s", "k", "--every", "1h"),
+    ("schedule", "show", "s"),
+    ("schedule", "run", "s"),
+    ("schedule", "enable", "s"),
+    ("schedule", "disable", "s"),
+    ("schedule", "remove", "s"),
+    ("schedule", "preview", "s"),
     ("worker", "tests_cli_no_jobs:handlers", "--drain"),
 ]
 

@@ -20,7 +20,7 @@ def test_one_round_promotes_what_is_due(run: Run, pgqueue_client: Client) -> Non
     pgqueue_client.enqueue("mail", delay=timedelta(hours=3))
     done = run("maintain")
     assert done.code == 0
-    assert done.out.startswith("promoted 0 jobs, ended 0 expired claims; the next job is due in ")
+    assert done.out.startswith("promoted 0 jobs, ended 0 expired claims; the next is due in ")
 
 
 def test_round_in_json(run: Run) -> None:

@@ -22,6 +22,9 @@ from pgqueue.cli.exits import Exit
 from pgqueue.cli.job import job
 from pgqueue.cli.jobs import jobs
 from pgqueue.cli.queues import pause, purge, resume, stats
+from pgqueue.cli.schedule import schedule
+from pgqueue.cli.scheduler import scheduler
+from pgqueue.cli.schedules import schedules
 from pgqueue.cli.schema import grant, migrate
 from pgqueue.cli.server import server
 from pgqueue.cli.upkeep import maintain
@@ -31,7 +34,8 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "The schema": (migrate, grant),
     "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
     "Queues": (stats, pause, resume, purge),
-    "Run": (worker, maintain, doctor),
+    "Schedules": (schedules, schedule),
+    "Run": (worker, scheduler, maintain, doctor),
     "Try": (server, demo, bench),
 }
 

@@ -25,7 +25,7 @@ class Exit(IntEnum):
     PERMISSION = 5
     """The database role lacks a grant."""
     NOT_FOUND = 6
-    """There is no such job."""
+    """There is no such job or schedule."""
     DUPLICATE = 7
     """The dedupe key is held, and `--on-conflict raise` was asked for."""
     TIMEOUT = 8
@@ -56,6 +56,7 @@ _BY_TYPE: tuple[tuple[type[BaseException], Exit], ...] = (
     (errors.DatabaseUnavailable, Exit.UNAVAILABLE),
     (errors.SchemaError, Exit.SCHEMA),
     (errors.JobNotFound, Exit.NOT_FOUND),
+    (errors.ScheduleNotFound, Exit.NOT_FOUND),
     (errors.DuplicateJob, Exit.DUPLICATE),
     (errors.WaitTimeout, Exit.TIMEOUT),
     (errors.PgqueueError, Exit.NEGATIVE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,22 @@ def moment_or_duration(text: str) -> datetime | timedelta:
     """
     span = _duration(text)
     return moment(text) if span is None else span
+
+
+def window(text: str) -> tuple[time, time]:
+    """A part of each day, such as 09:00-17:00.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    opens, dash, closes = text.partition("-")
+    try:
+        found = time.fromisoformat(opens), time.fromisoformat(closes)
+    except ValueError:
+        found = None
+    if not dash or found is None or found[0] == found[1]:
+        raise click.BadParameter(f"{text!r} is no part of a day; write 09:00-17:00 or 22:00-06:00")
+    return found
 
 
 def json_value(source: str) -> Json:

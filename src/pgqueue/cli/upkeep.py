@@ -31,14 +31,14 @@ from pgqueue.words import quantity, span
 def maintain(session: Session, *, every: timedelta | None) -> None:
     """Do the upkeep where no worker runs.
 
-    It makes due jobs ready, ends expired claims and drops what is past its retention. Workers do it
-    all the time.
+    It fires schedules, makes due jobs ready, ends expired claims and drops what is past its
+    retention. Workers do it all the time.
     """
     if every is None:
         _tell(session, session.client().maintain())
         return
     session.client().schema_state().check()
-    with _until_signal() as over:
+    with until_signal() as over:
         note(f"upkeep every {span(every)}")
         _round(session)
         while not over.wait(every.total_seconds()):
@@ -62,14 +62,12 @@ def _tell(session: Session, done: Maintenance) -> None:
     claims = quantity(done.reaped, "expired claim")
     text = f"promoted {quantity(done.promoted, 'job')}, ended {claims}"
     if done.next_run_at is not None:
-        text += (
-            f"; the next job is due {Clock(session.clock(), session.utc).when(done.next_run_at)}"
-        )
+        text += f"; the next is due {Clock(session.clock(), session.utc).when(done.next_run_at)}"
     output.say(text)
 
 
 @contextmanager
-def _until_signal() -> Iterator[threading.Event]:
+def until_signal() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set."""
     over = threading.Event()
     before = {
