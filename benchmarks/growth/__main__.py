@@ -19,7 +19,7 @@ from pathlib import Path
 
 import attrs
 import psycopg
-from benchmarks.growth import clients, parts
+from benchmarks.growth import clients, parts, schedules
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -143,12 +143,19 @@ def _steps(scale: float, depths: list[parts.Depth]) -> Iterator[tuple[str, parts
             for way in clients.WAYS[1:]
         ]  # fmt: skip
 
+    def ticks(dsn: str) -> list[Figure]:
+        others = count(1_000_000)
+        alone, among = schedules.tick(dsn, others)
+        named = f"tick, {schedules.DUE:,} due among {others:,} schedules instead of alone"
+        return [Figure(named, alone, among, "us/slot", "1.3x")]
+
     yield "depth", by_depth
     yield "promotion", promotion
     yield "queues and kinds", breadth
     yield "memory", memory
     yield "idle workers", idle
     yield "clients", by_clients
+    yield "schedules", ticks
 
 
 @contextmanager

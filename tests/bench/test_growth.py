@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from benchmarks.growth import clients, parts
+from benchmarks.growth import clients, parts, schedules
 
 from pgqueue import Client
 
@@ -35,6 +35,18 @@ def test_all_that_is_due_is_promoted(pgqueue_dsn: str) -> None:
 def test_claims_are_measured_among_queues_and_kinds(pgqueue_dsn: str) -> None:
     """And alone."""
     assert all(figure > 0 for figure in parts.by_breadth(pgqueue_dsn, 30))
+
+
+def test_tick_is_measured_alone_and_among_others(
+    pgqueue_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are due are fired each time, and no others."""
+    monkeypatch.setattr(schedules, "DUE", 20)
+    monkeypatch.setattr(schedules, "ROUNDS", 2)
+    assert all(figure > 0 for figure in schedules.tick(pgqueue_dsn, 50))
+    with Client(pgqueue_dsn) as client:
+        assert client.stats()[0].ready == 2 * 2 * 20
+        assert len(client.schedules.list()) == 70
 
 
 @pytest.mark.slow
