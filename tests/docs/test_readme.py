@@ -17,6 +17,7 @@ PAGES = {
     "index.md": ["sending a mail to ada@example.org"],
     "guide-enqueue.md": ["1 False", "ready 0 None"],
     "guide-worker.md": ["email.send succeeded"],
+    "guide-schedules.md": ["serving reports", "added [datetime", " manual "],
     "guide-testing.md": ["3 passed"],
     "guide-deploy.md": ["is current, at version"],
 }
