@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -300,62 +297,6 @@ def test_history_is_a_second_guard(db: Db) -> None:
     db.rows("update pgqueue.schedule set next_run_at = last_run_at, last_run_at = null")
     assert db.value("tick") == 0
     assert row(db).next_run_at == row(db).starts_at + 2 * HOUR
-
-
-SCHEDULER = """
-import os, random, signal, sys, time
-import psycopg
-chance = random.Random(int(sys.argv[2]))
-with psycopg.connect(sys.argv[1]) as conn:
-    while True:
-        fired = conn.execute("select pgqueue.tick()").fetchone()[0]
-        if fired and chance.random() < 0.5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        conn.commit()
-        if fired and chance.random() < 0.7:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.02)
-"""
-
-
-def kill_on_the_slot(db: Db, slots: int) -> tuple[int, int]:
-    """Five schedulers, of which the one that fires is killed before or after its commit; how often, and the jobs."""
-    for n in range(4):
-        put(db, f"s{n}", every="1 s", catch_up=1000)
-    processes: list[subprocess.Popen[bytes]] = []
-    killed = 0
-    seed = random.randrange(10**6)  # noqa: S311 - no secret
-    try:
-        while db.one("select count(*) from pgqueue.schedule_run") < slots:
-            for process in [p for p in processes if p.poll() is not None]:
-                processes.remove(process)
-                killed += 1
-            while len(processes) < 5:
-                seed += 1
-                processes.append(
-                    subprocess.Popen([sys.executable, "-c", SCHEDULER, db.dsn, str(seed)])
-                )
-            time.sleep(0.05)  # between two looks from outside
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
-    db.rows(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-    )
-    return killed, len(jobs(db))
-
-
-def test_each_slot_once_though_the_scheduler_is_killed_on_it(db: Db) -> None:
-    """No slot is left out, none has two jobs."""
-    killed, _ = kill_on_the_slot(db, 20)
-    assert killed > 5
-    for n in range(4):
-        seconds = [round(slot * 3600) for slot, _ in runs(db, f"s{n}")]
-        assert seconds == list(range(1, len(seconds) + 1))
-    keys = [(job.metadata["schedule"], job.metadata["slot"]) for job in jobs(db)]
-    assert len(keys) == len(set(keys)) == db.one("select count(*) from pgqueue.schedule_run")
 
 
 def _buffers_of_a_tick(db: Db) -> int:

@@ -21,6 +21,7 @@ from tests.faults.scenarios import (
     poison,
     races,
     restarts,
+    schedulers,
     shutdown,
     terminations,
     upgrades,
@@ -55,5 +56,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("inputs", "Curated inputs, wherever they can be passed", inputs.run, (23, 44)),
     Scenario("fuzz", "Inputs that hypothesis makes up", fuzz.run, (44,)),
     Scenario("oversize", "100 MB where a few kilobytes belong", oversize.run, (45,)),
+    Scenario("schedulers", "Schedulers killed on the slot", schedulers.run, (40,)),
     Scenario("lives", "Random lives of jobs beside a model of them", lives.run, (14,)),
 )
