@@ -48,6 +48,7 @@ PASTED: dict[str, set[str]] = {
     "guarded.py": {"setting", "value", "call", "columns", "guard", "source"},
     "migrate.py": {"lock_timeout", "name", "value", "checked_schema(schema)", "migration.version",
                    "migration.name"},
+    "schedules/statements.py": {"given", "where", "_OURS", "_COLUMNS"},
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
