@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import psycopg
 
-from pgqueue import jsontext
 from pgqueue.drivers import AsyncDriver, Driver
-from pgqueue.errors import LeaseLost, SchemaError
-from pgqueue.events import Outcome
+from pgqueue.errors import SchemaError
+from pgqueue.worker import control
 from pgqueue.worker.async_pool import AsyncPool
 from pgqueue.worker.claims import ClaimLoop
+from pgqueue.worker.control import Control
 from pgqueue.worker.heartbeat import Heartbeat
 from pgqueue.worker.idleness import Idleness
 from pgqueue.worker.leases import Leases
 from pgqueue.worker.link import Link
-from pgqueue.worker.runner import Ending
 from pgqueue.worker.settle import Settler
 from pgqueue.worker.shutdown import Shutdown
 from pgqueue.worker.thread_pool import ThreadPool
@@ -29,10 +28,7 @@ from pgqueue.worker.upkeep import Upkeep
 from pgqueue.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from pgqueue.handlers import Handlers
-    from pgqueue.jsontext import Json
     from pgqueue.models import Job
     from pgqueue.statements import Statements
     from pgqueue.worker.options import Options
@@ -78,8 +74,9 @@ class Engine:
             "reply_timeout": options.reply_timeout,
         }
         self._async_driver = AsyncDriver(dsn, statements.schema, 1, **settings)
-        self._driver = Driver(dsn, statements.schema, 1, **settings)
         self._leases = Leases()
+        driver = Driver(dsn, statements.schema, 1, **settings)
+        self._control = Control(driver, self._async_driver, statements, self._leases)
         self._shutdown = Shutdown(options.shutdown_timeout.total_seconds(), self._leases)
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -99,31 +96,6 @@ class Engine:
         self._pools = self._make_pools(handlers)
         self._claims = [self._claim_loop(pool) for pool in self._pools]
         self._told_deaf = False
-
-    # What a handler's job asks (JobControl)
-
-    def ack_in(self, job: Job[Any], conn: Any, result: Json) -> Awaitable[None] | None:  # noqa: ANN401
-        """Acks `job` on a sync or async connection of its handler."""
-        text = None if result is None else [jsontext.dumps(result, "result")]
-        statement = self._statements.ack([job], text)
-        if isinstance(conn, psycopg.AsyncConnection) or any(
-            hasattr(conn, name) for name in ("sync_session", "sync_connection")
-        ):
-            return self._ack_in(job, self._async_driver.run(statement, conn))
-        self._acked(job, self._driver.run(statement, conn))
-        return None
-
-    async def _ack_in(self, job: Job[Any], lost: Awaitable[Any]) -> None:
-        self._acked(job, await lost)
-
-    def _acked(self, job: Job[Any], lost: list[int]) -> None:
-        if lost:
-            raise LeaseLost(lost)
-        self._leases.note_ack(job)
-
-    def is_cancelled(self, job: Job[Any]) -> bool:
-        """Whether the handler of `job` should stop."""
-        return self._leases.unwanted(job) is not None
 
     # Life
 
@@ -204,7 +176,7 @@ class Engine:
             pool,
             self._leases,
             self._settler,
-            self,
+            self._control,
             self._tell_deaf,
         )
 
@@ -256,19 +228,7 @@ class Engine:
             self._loop.call_soon_threadsafe(self._hear, lost, cancelled)
 
     def _hear(self, lost: list[Job[Any]], cancelled: list[Job[Any]]) -> None:
-        told = [(job, Outcome.LOST) for job in lost]
-        told += [(job, Outcome.CANCELLED) for job in cancelled]
-        news = [(job, outcome) for job, outcome in told if self._leases.unwanted(job) is None]
-        for job, outcome in news:
-            self._leases.ask_to_stop(job, outcome)
-        # Only now: a thread that takes a job from its pool's buffer looks whether it should stop.
-        running = {job: pool for pool in self._pools for job in pool.running_jobs()}
-        for job, outcome in news:
-            pool = running.get(job)
-            if pool is not None:
-                pool.stop(job, outcome)
-            else:
-                self._settler.add([Ending(job, outcome)])
+        control.tell(self._leases, self._pools, self._settler, lost, cancelled)
 
     # The end
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
     from pgqueue.models import Job
     from pgqueue.redaction import Redact
-    from pgqueue.statements import Statements
+    from pgqueue.statements import Statement, Statements
     from pgqueue.worker.leases import Leases
-    from pgqueue.worker.link import Link
+
+T = TypeVar("T")
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -60,6 +61,13 @@ PATIENT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 """Errors that end some time, while nobody else can have the job."""
 
 
+class Runs(Protocol):
+    """What statements are sent by: a worker's `Link`, or a driver with spare connections."""
+
+    async def run(self, statement: Statement[T]) -> T:
+        """Runs a statement that may be repeated."""
+
+
 class AckRolledBack(JobError):
     """The handler acked its job in a transaction, returned, and yet the transaction was undone."""
 
@@ -78,7 +86,7 @@ class Settler:
 
     def __init__(
         self,
-        link: Link,
+        link: Runs,
         statements: Statements,
         leases: Leases,
         lease: timedelta,
