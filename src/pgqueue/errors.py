@@ -4,6 +4,7 @@
     ├── ConfigurationError          wrong arguments or set-up of this process
     │   ├── UnknownKind             no handler is registered for a kind
     │   └── EmbeddedServerError     the embedded Postgres cannot be started
+    ├── EndpointBusy                as many pokes run in this process as may at once
     ├── DatabaseError               the database refuses; also a psycopg.OperationalError
     │   ├── DatabaseUnavailable     wrong DSN, server gone, no connection in time
     │   └── PermissionDenied        this role lacks a grant; also psycopg's own class
@@ -74,6 +75,17 @@ class UnknownKind(ConfigurationError):
 
 class EmbeddedServerError(ConfigurationError):
     """The embedded Postgres cannot be found, made or started."""
+
+
+class EndpointBusy(PgqueueError):
+    """As many pokes run in this process as the endpoint allows; try in `retry_after` seconds."""
+
+    def __init__(self, most: int, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"{most} pokes run in this process already; try again in {retry_after} s, "
+            "or make the endpoint with a greater most_at_once"
+        )
 
 
 class DatabaseError(PgqueueError, psycopg.OperationalError):
