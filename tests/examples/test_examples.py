@@ -40,6 +40,18 @@ SAYS = {
         "jobs waiting: 1",
         "after:  {'attempt': 1, 'result': {'sent_to': 'ada@example.org'}, 'state': 'succeeded'}",
     ],
+    "endpoint_flask.py": [
+        "health: {'status': 'ok', 'queue': 'flask'}",
+        "wrong secret: 401",
+        "poke: 200 succeeded: 2",
+    ],
+    "endpoint_fastapi.py": ["unsigned: 401", "signed: 200 succeeded: 1", "replayed: 401"],
+    "endpoint_django.py": [
+        "health: {'status': 'ok', 'queue': 'django'}",
+        "no secret: 401",
+        "poke: 200 succeeded: 1",
+    ],
+    "endpoint_function.py": ["scheduled: 5 more: True", "request: 200 succeeded: 2"],
     "fastapi_app.py": ["202", "{'state': 'succeeded', 'result': {'words': 6}}", "404"],
 }
 
