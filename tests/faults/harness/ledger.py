@@ -171,6 +171,15 @@ class Book:
             and (first.job, first.token) not in self.over
         ]
 
+    def undone(self) -> list[tuple[Entry, Entry]]:
+        """Those of them of which a crash or failover undid the first: its number was given again.
+
+        Its holder may still run the job, or only begin to; that it cannot end it any more is what
+        `double_acked` says.
+        """
+        pairs = self.overlapping()
+        return [(first, second) for first, second in pairs if second.number <= first.number]
+
     @cached_property
     def _gone(self) -> Mapping[int, list[float]]:
         gone = defaultdict(list)

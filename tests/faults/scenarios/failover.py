@@ -178,11 +178,6 @@ def _stored(client: Client, ids: list[int]) -> list[int]:
 
 
 def _set_apart_undone(report: Report, book: Book) -> None:
-    """A claim that a failover undid leaves the attempt's number to the next one, which overlaps.
-
-    Its holder still runs the job then. That it cannot end it any more is what `double_acked` says.
-    """
-    pairs = book.overlapping()
-    undone = sum(second.number <= first.number for first, second in pairs)
+    undone = len(book.undone())
     report.overlapping -= undone
     report.notes.append(f"{undone} claims were undone by a failover, and made again meanwhile")
