@@ -219,6 +219,10 @@ def _no_schedule(error: psycopg.Error, _: str) -> Exception:
     return errors.ScheduleNotFound(error.diag.message_detail or "")
 
 
+def _no_secret(error: psycopg.Error, _: str) -> Exception:
+    return errors.SecretMissing(error.diag.message_detail or "", _text(error))
+
+
 def _check_violated(error: psycopg.Error, schema: str) -> Exception:
     if 'relation "schedule"' in _text(error):
         return errors.InvalidSchedule(f"{_text(error)}; nothing was written")
@@ -238,6 +242,8 @@ _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
     "PQ003": _with_advice(errors.PayloadTooLarge, ""),
     "PQ004": _no_schedule,
     "PQ005": _with_advice(errors.InvalidSchedule, ""),
+    "PQ010": _with_advice(errors.ConfigurationError, ""),
+    "PQ011": _no_secret,
     "25006": _read_only,
     "3F000": _schema_missing,
     "42P01": _relation_missing,

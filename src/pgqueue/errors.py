@@ -3,6 +3,7 @@
     PgqueueError
     ├── ConfigurationError          wrong arguments or set-up of this process
     │   ├── UnknownKind             no handler is registered for a kind
+    │   ├── SecretMissing           a secret that an endpoint is called with was not put
     │   └── EmbeddedServerError     the embedded Postgres cannot be started
     ├── EndpointBusy                as many pokes run in this process as may at once
     ├── DatabaseError               the database refuses; also a psycopg.OperationalError
@@ -70,6 +71,17 @@ class UnknownKind(ConfigurationError):
         super().__init__(
             f"no handler for kind {kind!r} (registered: {listed}); "
             "register one with @handlers.register, or check the spelling"
+        )
+
+
+class SecretMissing(ConfigurationError):
+    """The secret `name`, with which an endpoint is called, is nowhere; nothing was called."""
+
+    def __init__(self, name: str, message: str = "") -> None:
+        self.name = name
+        super().__init__(
+            message
+            or f"the secret {name!r} is missing; run `pgqueue cron sync-secret {name}` to put it"
         )
 
 

@@ -6,6 +6,8 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -43,7 +45,8 @@ def test_every_page_is_in_the_navigation(pages: list[Path], root: Path) -> None:
     assert named == {page.name for page in pages if page.parent.name == "docs"}
 
 
-def test_drawing_is_what_its_script_draws(root: Path) -> None:
+@pytest.mark.parametrize("name", ["job_life", "cron_ways"])
+def test_drawing_is_what_its_script_draws(root: Path, name: str) -> None:
     """The committed picture is up to date."""
-    drawing = runpy.run_path(str(root / "docs" / "job_life.py"))["drawing"]
-    assert (root / "docs" / "images" / "job-life.svg").read_text("utf-8") == drawing()
+    drawn = runpy.run_path(str(root / "docs" / f"{name}.py"))
+    assert drawn["OUT"].read_text("utf-8") == drawn["drawing"]()

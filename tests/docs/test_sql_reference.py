@@ -20,11 +20,11 @@ class Block(Protocol):
 
 
 Blocks = Callable[[Path], list[Block]]
-SIGNATURE = re.compile(r"pgqueue\.(\w+)\((.*)\) returns (.*)", re.DOTALL)
+SIGNATURE = re.compile(r"pgqueue\.(\w+)\((.*?)\)(?: returns (.*))?", re.DOTALL)
 VARIABLE = re.compile(r"(?<!:):(\w+)")
 HEADING = re.compile(r"^### (\w+)$", re.MULTILINE)
 CATALOG = """
-    select p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid)
+    select p.proname, pg_get_function_arguments(p.oid), coalesce(pg_get_function_result(p.oid), '')
     from pg_proc p
     where p.pronamespace = 'pgqueue'::regnamespace and p.proname !~ '^_'
 """
@@ -42,7 +42,8 @@ def plain(sql: str) -> str:
 
 def from_catalog(arguments: str, result: str) -> tuple[str, str]:
     """Parameters and result, as the page writes them."""
-    parts = [plain(part) for part in re.split(r", (?=(?:OUT )?\"?\w+\"? )", arguments) if part]
+    listed = re.split(r", (?=(?:OUT )?\"?\w+\"? )", arguments)
+    parts = [plain(part).removeprefix("in ") for part in listed if part]
     outs = [part.removeprefix("out ") for part in parts if part.startswith("out ")]
     given = ", ".join(part for part in parts if not part.startswith("out "))
     return given, f"({', '.join(outs)})" if outs else plain(result).replace("table(", "table (")
@@ -73,7 +74,7 @@ def test_every_public_function_is_documented_exactly(
     for block in blocks(page):
         found = SIGNATURE.fullmatch(block.text.strip())
         if found:
-            documented[found[1]] = (plain(found[2]), plain(found[3]))
+            documented[found[1]] = (plain(found[2]), plain(found[3] or ""))
     assert documented == actual
 
 

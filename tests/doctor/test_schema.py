@@ -69,7 +69,9 @@ def test_every_function_is_compared(sql: Sql) -> None:
     """The text of each is found in what is shipped."""
     there = sql("select distinct proname from pg_proc where pronamespace = 'pgqueue'::regnamespace")
     assert {name for name, _ in schema.shipped_functions("pgqueue")} == {row[0] for row in there}
-    assert migrate.functions().count("create or replace function") == len(there)
+    shipped = migrate.functions()
+    kinds = ("function", "procedure")
+    assert sum(shipped.count(f"create or replace {kind}") for kind in kinds) == len(there)
 
 
 def test_superuser_and_owner_are_told(look: Examine, sql: Sql, role: str, as_role: Client) -> None:

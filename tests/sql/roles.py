@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -40,10 +41,14 @@ CALLS = {
     "maintain": "maintain()",
     "next_slots": "next_slots('none')",
     "pause": "pause('elsewhere')",
+    "poke": "poke('media')",
+    "poke_failures": "poke_failures()",
     "promote": "promote()",
     "purge": "purge('elsewhere')",
+    "put_secret": "put_secret('s', 'v')",
     "reap": "reap()",
     "redrive": "redrive('elsewhere')",
+    "remove_secret": "remove_secret('none')",
     "release": "release('{-1}', '{1}')",
     "resume": "resume('elsewhere')",
     "retry": "retry('{-1}')",
@@ -58,9 +63,12 @@ CALLS = {
     "unschedule": "unschedule('none')",
     "wake": "wake('w')",
 }  # fmt: skip
+CRON = {"poke", "put_secret", "remove_secret"}
+"""For the role of pg_cron alone."""
+NET = Path(__file__).parents[1] / "pg_cron" / "net_double.sql"
 PUBLIC = (
     "select distinct proname from pg_catalog.pg_proc "
-    "where pronamespace = 'pgqueue'::regnamespace and proname !~ '^_'"
+    "where pronamespace = 'pgqueue'::regnamespace and proname !~ '^_' and prokind = 'f'"
 )
 
 
@@ -119,6 +127,10 @@ def made(databases: Databases) -> Iterator[Roles]:
         try:
             with Client(roles.login("migrator", role=owner)) as client:
                 client.migrate()
+            with roles.as_owner() as db:
+                db.rows("insert into pgqueue.poke (name, url) values ('media', 'https://x.y/')")
+            conn.execute(NET.read_bytes())
+            conn.execute("grant select on all tables in schema net to public")
             for access in ("producer", "worker", "viewer"):
                 roles.grant(access, access)
             yield roles

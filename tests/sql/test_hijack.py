@@ -10,7 +10,7 @@ import pytest
 
 from pgqueue import migrate
 
-from .roles import CALLS, PUBLIC, Roles, made
+from .roles import CALLS, CRON, PUBLIC, Roles, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,11 @@ TYPES = ("int2", "int4", "int8", "float8", "numeric", "text", "bool", "jsonb", "
 CALLERS = {
     "producer": ("clock", "enqueue", "enqueue_many"),
     "worker": tuple(
-        name for name in CALLS if name not in ("bind_tenant", "grant_access", "isolate_tenants")
+        name
+        for name in CALLS
+        if name not in {"bind_tenant", "grant_access", "isolate_tenants", *CRON}
     ),
-    "viewer": ("stats", "next_slots"),
+    "viewer": ("stats", "next_slots", "poke_failures"),
     "acme": (
         "enqueue",
         "enqueue_many",
@@ -166,6 +168,17 @@ def test_no_public_function_falls_into_a_trap(roles: Roles, caller: str) -> None
             db.conn.execute("begin")
             db.conn.execute(f"select * from pgqueue.{CALLS[name]}".encode())
             db.conn.execute("rollback")
+
+
+def test_procedure_without_settings_falls_into_no_trap(roles: Roles) -> None:
+    """It commits, and so can have none; what it calls has them."""
+    with roles.as_owner() as db:
+        _spring_relations(db)
+        db.rows(PATH)
+        db.conn.execute("call pgqueue.run_minute('61 s', 'media')")
+        db.conn.execute("call pgqueue.run_minute('61 s')")
+        with pytest.raises(psycopg.Error, match="use a second or more"):
+            db.conn.execute("call pgqueue.run_minute('1 ms')")
 
 
 def test_a_whole_life_goes_by_without_a_trap(roles: Roles) -> None:

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from pgqueue import Client, PermissionDenied
 
-from .roles import CALLS, PUBLIC, Roles, made, refused
+from .roles import CALLS, CRON, PUBLIC, Roles, made, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +22,9 @@ OWNERS = {"grant_access", "isolate_tenants", "bind_tenant"}
 PRODUCERS = {"clock", "enqueue", "enqueue_many"}
 ALLOWED = {
     "owner": set(CALLS),
-    "worker": set(CALLS) - OWNERS,
+    "worker": set(CALLS) - OWNERS - CRON,
     "producer": PRODUCERS,
-    "viewer": {"clock", "next_slots", "stats"},
+    "viewer": {"clock", "next_slots", "poke_failures", "stats"},
     "acme": PRODUCERS
     | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"}
     | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},
@@ -50,6 +50,7 @@ BEYOND = {
     "give a schedule away": "update pgqueue.schedule set tenant = 'globex'",
     "forge a schedule's own": "insert into pgqueue.schedule (name, kind, every, next_run_at) values ('x', 'k', '1 h', now())",
     "delete jobs": "delete from pgqueue.job",
+    "read secrets": "select * from pgqueue.secret",
     "lock a table": "lock table pgqueue.job in access exclusive mode",
     "take tokens": "update pgqueue.job set token = 1",
     "hide a lane": "insert into pgqueue.lane (queue, priority, head, floor) values ('q', 5, 1, 9e15)",

@@ -11,7 +11,7 @@ from pgqueue.cli.exits import Exit
 from pgqueue.cli.output import answer, json_line
 from pgqueue.cli.session import Session, pass_session
 
-ACCESS = ("producer", "worker", "viewer", "tenant")
+ACCESS = ("producer", "worker", "viewer", "cron", "tenant")
 
 
 @click.command(cls=Command)
@@ -83,8 +83,9 @@ def _print_script(session: Session, *, from_installed: bool) -> Exit:
 def grant(session: Session, role: str, access: str) -> None:
     """Give a database role what it needs and no more.
 
-    A producer enqueues, a worker also claims and ends jobs, a viewer reads. A tenant enqueues,
-    reads, cancels and retries its own, once isolate_tenants() was called. The owner of the schema
+    A producer enqueues, a worker also claims and ends jobs, a viewer reads; cron is for who runs
+    the jobs of pg_cron. A tenant enqueues, reads, cancels and retries its own, once
+    isolate_tenants() was called. The owner of the schema
     runs it, again after each upgrade.
     """
     schema = session.client().statements.quoted

@@ -13,7 +13,8 @@ from pgqueue.version import __version__
 _SHOWN = 5
 """So many names are spelt out."""
 _FUNCTION = re.compile(
-    r"^create or replace function \S+?\.(\w+)\((.*?)^(?:as \$\$(.*?)^\$\$|begin atomic.*?^end);",
+    r"^create or replace (?:function|procedure) \S+?\.(\w+)\((.*?)"
+    r"^(?:as \$\$(.*?)^\$\$|begin atomic.*?^end);",
     re.MULTILINE | re.DOTALL,
 )
 _DEFINED = """

@@ -12,7 +12,7 @@ begin
         where p.pronamespace = '@extschema@'::regnamespace
             and (p.proname !~ '^_' and p.proname <> 'clock' or p.prosecdef or p.proname = '_every_tenant')
     loop
-        execute pg_catalog.format('revoke execute on function %s from public', v_function);
+        execute pg_catalog.format('revoke execute on routine %s from public', v_function);
     end loop;
     -- A view that was replaced has lost its options, and the policies may be another version's.
     if (select c.relrowsecurity from pg_catalog.pg_class c where c.oid = '@extschema@.job'::regclass) then

@@ -1,6 +1,7 @@
 -- Gives an existing role what it needs and no more: 'producer' enqueues, 'worker' also claims, ends and
 -- maintains, 'viewer' reads; 'tenant' enqueues, reads, cancels, retries and schedules what is its own, see
--- isolate_tenants(). The owner of the schema calls it, again after each upgrade. Functions are SECURITY INVOKER, so these are
+-- isolate_tenants(); 'cron' does what a worker does, and pokes endpoints and reads and writes their secrets: it is for who runs
+-- the jobs of pg_cron. The owner of the schema calls it, again after each upgrade. Functions are SECURITY INVOKER, so these are
 -- the grants of the tables beneath.
 create or replace function @extschema@.grant_access(grantee name, access text) returns void
 language plpgsql volatile
@@ -21,7 +22,10 @@ declare
     ];
     v_view text[] := array[
         'usage on schema @extschema@',
-        'select on all tables in schema @extschema@'
+        'select on ' || (
+            select string_agg(c.oid::regclass::text, ', ') from pg_class c
+            where c.relnamespace = '@extschema@'::regnamespace and c.relkind in ('r', 'p', 'v') and c.relname <> 'secret'
+        )
     ];
     -- Row security keeps it to rows of its own. It has no right to write a token, and so cannot claim.
     v_own text[] := v_produce || array[
@@ -44,15 +48,22 @@ declare
         'usage on sequence @extschema@.schedule_id_seq',
         'insert, update, delete on @extschema@.schedule, @extschema@.schedule_run',
         'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
+        'delete, update (requested_at) on @extschema@.poke_request',
         'insert, update on @extschema@.queue',
         -- retry() locks what it takes out, which needs the right to update.
         'insert, update, delete on @extschema@.archive',
         'execute on function @extschema@._partitions()'
     ];
+    v_policy name := 'cron_' || (select r.oid from pg_roles r where r.rolname = grantee);
 begin
-    v_grants := case access when 'producer' then v_produce when 'worker' then v_work when 'viewer' then v_view when 'tenant' then v_own end;
+    v_grants := case access
+        when 'producer' then v_produce when 'worker' then v_work when 'viewer' then v_view when 'tenant' then v_own
+        when 'cron' then v_work || array[
+            'select, insert, update, delete on @extschema@.secret, @extschema@.poke, @extschema@.poke_request'
+        ]
+    end;
     if v_grants is null then
-        raise exception 'access is %; use producer, worker or viewer, or tenant', coalesce(access, 'null') using errcode = 'PQ002';
+        raise exception 'access is %; use producer, worker or viewer, or cron, or tenant', coalesce(access, 'null') using errcode = 'PQ002';
     end if;
     if access = 'tenant' and not (select c.relrowsecurity from pg_class c where c.oid = '@extschema@.job'::regclass) then
         raise exception 'without row security a tenant would see all jobs; call isolate_tenants() first' using errcode = 'PQ002';
@@ -60,14 +71,19 @@ begin
     foreach v_grant in array v_grants loop
         execute format('grant %s to %I', v_grant, grantee);
     end loop;
+    if access = 'cron' then
+        execute format('drop policy if exists %I on @extschema@.secret', v_policy);
+        execute format('create policy %I on @extschema@.secret to %I using (true)', v_policy, grantee);
+    end if;
     for v_grant in
-        select format('execute on function %s', p.oid::regprocedure) from pg_proc p
+        select format('execute on routine %s', p.oid::regprocedure) from pg_proc p
         where p.pronamespace = '@extschema@'::regnamespace and case
             when p.prosecdef or p.proname in ('grant_access', 'isolate_tenants', 'bind_tenant', '_every_tenant') then false
             -- The parts of others, which everybody may run by default, but not where default privileges were revoked.
-            when p.proname ~ '^_' or p.proname = 'clock' or access = 'worker' then true
+            when p.proname ~ '^_' or p.proname = 'clock' or access = 'cron' then true
+            when access = 'worker' then p.proname not in ('poke', 'run_minute', 'put_secret', 'remove_secret')
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
-            when access = 'viewer' then p.proname in ('stats', 'next_slots')
+            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures')
             else p.proname in (
                 'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge',
                 'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'

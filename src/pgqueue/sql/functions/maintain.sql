@@ -21,10 +21,14 @@ declare
     v_most_pruned integer := least(maintain.count, 1000);
     -- Not where grant_access() was not called again yet since an upgrade: the rest must go on.
     v_schedules boolean := has_table_privilege('@extschema@.schedule', 'delete');
+    v_pokes boolean := has_table_privilege('@extschema@.poke_request', 'delete');
 begin
     if v_schedules then
         perform @extschema@.tick(least(maintain.count, 200));
         if @extschema@._take_turn('@extschema@.schedule_runs_due', v_now, '10 seconds') then
+            if v_pokes then
+                perform @extschema@._prune_pokes(v_now, v_most_pruned);
+            end if;
             if @extschema@._prune_runs(v_now, v_most_pruned) = v_most_pruned then
                 perform @extschema@._write_register('@extschema@.schedule_runs_due', v_now);
             else
