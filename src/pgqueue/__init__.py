@@ -31,6 +31,7 @@ from pgqueue.errors import (
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
+    SecretMissing,
     UnknownKind,
     WaitTimeout,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "SchemaMissing",
     "SchemaOutdated",
     "SchemaState",
+    "SecretMissing",
     "Skip",
     "Snooze",
     "UnknownKind",

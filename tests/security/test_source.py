@@ -49,6 +49,12 @@ PASTED: dict[str, set[str]] = {
     "migrate.py": {"lock_timeout", "name", "value", "checked_schema(schema)", "migration.version",
                    "migration.name"},
     "schedules/statements.py": {"given", "where", "_OURS", "_COLUMNS"},
+    # A script to be printed, too: values by literal(), the schema's name in quotes, and constants.
+    "pg_cron/api.py": {"condition", "only", "self._quoted"},
+    "pg_cron/script.py": {"_KEPT", "literal(_MISSING)", "literal(schema + '.')", "more", "name",
+                          "ours(schema, database)", "poke", "put", "quoted", "schema", "secret",
+                          "values"},
+    "pg_cron/where.py": {"self.user", "wanted"},
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
