@@ -14,6 +14,7 @@ import psycopg
 import pgqueue
 from pgqueue.cli.bench import bench
 from pgqueue.cli.command import App, help_instead
+from pgqueue.cli.cron import cron
 from pgqueue.cli.decide import cancel, redrive, retry
 from pgqueue.cli.demo import demo
 from pgqueue.cli.doctor import doctor
@@ -35,7 +36,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
     "Queues": (stats, pause, resume, purge),
     "Schedules": (schedules, schedule),
-    "Run": (worker, scheduler, maintain, doctor),
+    "Run": (worker, scheduler, maintain, cron, doctor),
     "Try": (server, demo, bench),
 }
 
