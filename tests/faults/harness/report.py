@@ -134,6 +134,7 @@ def show(console: Console, about: Mapping[str, object], results: Sequence[Result
 def markdown(data: Mapping[str, Any]) -> str:
     """The table of a soak's JSON as docs/reliability.md has it, and what it was taken with."""
     about = data["about"]
+    apart = f" {about['apart']}." if "apart" in about else ""
     names = ("scenario", "what", "faults", "jobs", "lost", "double-acked", "overlapping")
     head = [*names, "re-executed", "recovery p50, s", "p99", "promises kept"]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
@@ -141,7 +142,7 @@ def markdown(data: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         f"{about['date']}; {about['machine']}; Python {about['python']}, Postgres "
-        f"{about['postgres']}; seed {about['seed']}; `make soak`; [all of it](images/soak.json)."
+        f"{about['postgres']}; seed {about['seed']}; `make soak`; [all of it](images/soak.json).{apart}"
         f"\n\n{rows}\n"
     )
 
