@@ -142,7 +142,8 @@ def markdown(data: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         f"{about['date']}; {about['machine']}; Python {about['python']}, Postgres "
-        f"{about['postgres']}; seed {about['seed']}; `make soak`; [all of it](images/soak.json).{apart}"
+        f"{about['postgres']}; seed {about['seed']}; `make soak`; [all of it](images/soak.json)."
+        f"{apart}"
         f"\n\n{rows}\n"
     )
 
