@@ -91,7 +91,7 @@ class Lives(RuleBasedStateMachine):
         )
         self.conn.execute(
             "select setval('pgqueue.' || sequencename, 0) from pg_sequences "
-            "where schemaname = 'pgqueue' and sequencename not in ('job_id_seq', 'position_seq')"
+            "where schemaname = 'pgqueue' and min_value = 0"
         )
 
     @invariant()
