@@ -115,8 +115,8 @@ EXPRESSIONS = st.tuples(
 class Change:
     """A change of clocks."""
 
-    names: list[str]
-    """Of zones."""
+    names: list[str] = attrs.field(repr=False)
+    """Of zones; hundreds in all, and hypothesis refuses to print as much."""
     at: datetime
     before: timedelta
     """The offset from UTC until then."""
@@ -161,7 +161,8 @@ def _is_imaginary(moment: datetime) -> bool:
 
 def _confuses_cronsim(change: Change) -> bool:
     left_out = change.local(change.at) - change.shift
-    return abs(change.shift) != timedelta(hours=1) or left_out.time() == datetime.min.time()
+    odd = abs(change.shift) != timedelta(hours=1) or left_out.minute != 0
+    return odd or left_out.time() == datetime.min.time()
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
@@ -183,7 +184,8 @@ def test_slots_are_those_of_cronsim(
     """From shortly before a change of clocks on, or from any time.
 
     Left out are its faults, all in expressions by the clock: times that no clock shows, days whose
-    midnight is left out (in Havana, say), and the half hours of Lord Howe, taken for whole ones.
+    midnight is left out (in Havana, say), the half hours of Lord Howe, taken for whole ones, and
+    hours of which only a part is left out (on the Chatham Islands from 2:45 to 3:45).
     """
     assume(zone in zones)
     by_clock = any(field.startswith("*") for field in expression.split()[:2])
@@ -195,7 +197,8 @@ def test_slots_are_those_of_cronsim(
     for slot in CronSim(expression, start.astimezone(ZoneInfo(zone))):
         assume(not (by_clock and _is_imaginary(slot)))
         moment = slot.astimezone(UTC)
-        if moment not in expected:  # two times that are left out become one slot
+        # Two times that are left out become one slot; and it gives past ones in an hour that comes twice.
+        if moment > start and moment not in expected:
             expected.append(moment)
         if len(expected) == CHAIN:
             break
