@@ -16,6 +16,7 @@ import pytest
 from pgqueue import Client, DatabaseUnavailable, Handlers, Job
 from pgqueue.drivers import AsyncDriver
 from pgqueue.statements import Statements
+from pgqueue.worker import claims
 from pgqueue.worker import doorbell as module
 from pgqueue.worker.doorbell import Doorbell
 from pgqueue.worker.link import Link
@@ -179,6 +180,32 @@ def test_busy_worker_asks_not_to_be_rung(
         client.enqueue_many([("a", None)] * 100)
         until(lambda: not database.query("select 1 from sleeper"), 5)
         assert database.query("select 1 from job limit 1")
+
+
+@pytest.mark.direct("no ring arrives")
+def test_worker_that_is_rung_all_the_time_looks_by_itself_instead(
+    client: Client, handlers: Handlers, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps between any two jobs, but a ring for each would cost producers their group commit."""
+    monkeypatch.setattr(claims, "BUSY_SECONDS", 1e9)
+    monkeypatch.setattr(module, "OFTEN", 20.0)
+    handlers.register("a")(lambda _: None)
+    done = threading.Event()
+
+    def produce() -> None:
+        while not done.wait(0.005):
+            client.enqueue("a")
+
+    producer = threading.Thread(target=produce)
+    with working(client, handlers, poll_interval=LONG):
+        until(lambda: asleep(database))
+        producer.start()
+        try:
+            until(lambda: not asleep(database))
+        finally:
+            done.set()
+            producer.join()
+        until(lambda: asleep(database))  # it falls asleep again when there is less to do
 
 
 @pytest.mark.direct("no ring arrives")

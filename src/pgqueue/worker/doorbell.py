@@ -38,6 +38,10 @@ ECHO_SECONDS = 2.0
 """To wait for a ring of one's own, through a pooler."""
 CALL_TIMEOUT = 2.0
 """Seconds to connect, and again to send that ring."""
+OFTEN = 400.0
+"""Rings a second that cost producers more than it costs us to look every other millisecond."""
+WINDOW = 0.25
+"""Seconds over which they are counted."""
 
 
 class Doorbell:
@@ -68,6 +72,7 @@ class Doorbell:
         self._deaf = False
         self._on_deaf = on_deaf
         self._rung = False
+        self._rings, self._window_at, self._often = 0, time.monotonic(), False
         self._waiter: asyncio.Event | None = None
 
     @property
@@ -85,6 +90,15 @@ class Doorbell:
     def hears(self) -> bool:
         """Whether we are rung and surely hear it, so that nobody need look for jobs meanwhile."""
         return self.asked and not self._deaf and not self._echo
+
+    @property
+    def often(self) -> bool:
+        """Whether it rings so often that looking without it is cheaper for all."""
+        now = time.monotonic()
+        if (elapsed := now - self._window_at) > WINDOW:
+            self._often = self._rings > OFTEN * elapsed
+            self._rings, self._window_at = 0, now
+        return self._often
 
     def forget(self) -> None:
         """Counts from now on: call it before you look for jobs, and a ring meanwhile is heard."""
@@ -205,6 +219,7 @@ class Doorbell:
 
     def _ring(self) -> None:
         self._rung = True
+        self._rings += 1
         if self._waiter is not None:
             self._waiter.set()
 
