@@ -186,7 +186,7 @@ def test_busy_worker_asks_not_to_be_rung(
 def test_worker_that_is_rung_all_the_time_looks_by_itself_instead(
     client: Client, handlers: Handlers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sleeps between any two jobs, but a ring for each would cost producers their group commit."""
+    """It sleeps between any two jobs, but rings would cost producers their group commit."""
     monkeypatch.setattr(claims, "BUSY_SECONDS", 1e9)
     monkeypatch.setattr(module, "OFTEN", 20.0)
     handlers.register("a")(lambda _: None)
