@@ -44,7 +44,7 @@ PASTED: dict[str, set[str]] = {
     "doctor/server.py": {"patient.role", "patient.database", "name", "span(least)"},
     "doctor/storage.py": {"patient.quoted", "name", "pid", "user or '...'", "ours"},
     "doctor/work.py": {"DUE", "DUE + 1", "READY", "CLAIMS", "10 * CLAIMS", "LANES", "_LANES"},
-    "encryption.py": {"_MARK"},
+    "encryption.py": {"_MARK", "table", "condition"},
     "guarded.py": {"setting", "value", "call", "columns", "guard", "source"},
     "migrate.py": {"lock_timeout", "name", "value", "checked_schema(schema)", "migration.version",
                    "migration.name"},
