@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from pgqueue import Client, ConfigurationError, PermissionDenied
+from pgqueue import Client, ConfigurationError, PermissionDenied, doctor
 from pgqueue.pg_cron import CronFinding, PgCron, Poke, install_script, remove_script
 
 from .conftest import CronServer, Sql, until
@@ -131,6 +131,40 @@ def test_verification_names_what_is_missing(cron: PgCron, there: Sql) -> None:
     assert "k: 1 ready" in of("queue default", cron.verify()).seen
     there("drop schema net cascade")
     assert not of("pg_net", cron.verify()).ok
+
+
+def test_doctor_sees_what_verification_does(
+    cron: PgCron, cron_server: CronServer, there: Sql
+) -> None:
+    """In this database, and of a queue in another than that of pg_cron."""
+
+    def seen(client: Client, check: str = "pg_cron") -> list[tuple[str, str]]:
+        return [(f.level.value, f.seen) for f in doctor.examine(client) if f.check == check]
+
+    (absent,) = seen(cron.client)
+    assert absent == ("ok", "0 jobs and 0 endpoints looked at")
+    cron.install(Poke(name="media", url="https://x.y/", secret="hush"))
+    warned = [text for level, text in seen(cron.client) if level == "warning"]
+    assert warned == [
+        "endpoint media: https://x.y/ for queue 'default'; its secret 'hush' is missing"
+    ]
+    cron.sync_secret("s3cr3t", "hush")
+    cron.pause("poke:media")
+    ((level, text),) = seen(cron.client)
+    assert (level, text.endswith("paused")) == ("notice", True)
+    assert seen(cron.client, "pg_net")[0][0] == "ok"
+    elsewhere = f"queue_{time.time_ns()}"
+    there(f"create database {elsewhere}")
+    with Client(cron_server.dsn(elsewhere)) as other:
+        other.migrate()
+        far = PgCron(other)
+        far.install()
+        ((level, text),) = seen(other)
+        assert (level, "job upkeep: '* * * * *'" in text) == ("notice", True)
+        assert "has not run yet" in text
+        far.remove()
+        far.close()
+    there(f"drop database {elsewhere} with (force)")
 
 
 def test_rights_are_checked_first_and_named(

@@ -197,7 +197,8 @@ async def _drain(dsn: str, handlers: Handlers) -> None:
 
 @pytest.mark.parametrize("use_async", [False, True])
 def test_declared_schedule_is_written_only_where_it_changed(
-    pgqueue_client: Client, use_async: bool
+    pgqueue_client: Client,
+    use_async: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """Its cipher is another one each time; with another payload or another first key, it is."""
     start = partial(_declared, pgqueue_client, use_async=use_async)
@@ -219,7 +220,7 @@ def test_declared_schedule_that_was_stored_in_clear_is_encrypted(pgqueue_client:
     key = EncryptedCodec([NEW]).key_ids[0]
     broken: Any = {"$encrypted": {"key": key, "data": "gAAA"}}
     pgqueue_client.schedules.sync([Schedule("s", "untyped", broken, every=HOUR)], "shop")
-    assert "gAAA\"" not in _declared(pgqueue_client, {"n": CANARY}, NEW)
+    assert 'gAAA"' not in _declared(pgqueue_client, {"n": CANARY}, NEW)
 
 
 @pytest.mark.parametrize(
