@@ -84,7 +84,9 @@ def job(job: CronJob, last: Row | None, version: str, schema: str, user: str) ->
     status, message, age = last
     seen += f", last run {span(age)} ago: {status}"
     if status == "failed":
-        return bad(check, f"{seen}: {message.strip()}", advice.of_run(message, schema, user))
+        # What comes after it is where in our own functions it was raised.
+        error = message.strip().partition("\n")[0]
+        return bad(check, f"{seen}: {error}", advice.of_run(message, schema, user))
     pace = pace_of(job.schedule)
     if pace is not None and age > pace + _LATE:
         return bad(
