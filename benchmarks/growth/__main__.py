@@ -1,6 +1,6 @@
 """What must not grow: the cost of a job with depth, queues and kinds; and what a worker takes.
 
-    python -m benchmarks.growth [--only schedules] [--scale 0.1] [--json FILE] [--plot FILE]
+    python -m benchmarks.growth [--scale 0.1] [--only PART] [--json FILE] [--plot FILE]
 
 It starts a Postgres of its own. At scale 1 it stores 5,000,000 jobs and takes some minutes;
 nothing else should be running. docs/benchmarks.md says what each figure means.
@@ -52,22 +52,21 @@ MORE = {"shared_preload_libraries": "pg_stat_statements", "max_connections": "60
 def main() -> None:
     """Parses the command line, measures, and shows and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", metavar="PARTS", help="these, separated by commas")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the counts")
+    parser.add_argument("--only", metavar="PART", help="one part, e.g. clients")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the cost by depth")
     given = parser.parse_args()
-    depths: list[parts.Depth] = []
-    steps = dict(_steps(given.scale, depths))
-    try:
-        chosen = [(name, steps[name]) for name in (given.only or ",".join(steps)).split(",")]
-    except KeyError as error:
-        parser.error(f"no part {error}; there are: {', '.join(steps)}")
     console = Console()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
         figures: list[Figure] = []
+        depths: list[parts.Depth] = []
+        steps = list(_steps(given.scale, depths))
+        chosen = [(name, step) for name, step in steps if given.only in (None, name)]
+        if not chosen:
+            parser.error(f"--only is one of: {', '.join(name for name, _ in steps)}")
         for name, step in chosen:
             progress.update(task, description=name)
             if not console.is_terminal:
