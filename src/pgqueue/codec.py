@@ -20,7 +20,9 @@ class Codec(Protocol):
     With cattrs: `encode` is `converter.unstructure`, and `decode` is `converter.structure`.
 
     One with an attribute `untyped` that is true decodes payloads of kinds without a declared type,
-    too, which it is told are `object`.
+    too, which it is told are `object`. One whose JSON differs each time has a method `same(stored,
+    payload)`: whether what is stored may stay in the place of what was encoded now. Schedules that
+    are declared would be written anew at every start of a worker without it.
     """
 
     def encode(self, value: Any) -> Json:  # noqa: ANN401 - any type a codec knows

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from pgqueue.jsontext import Json
 
 _MARK = "$encrypted"
+_TABLES = (
+    ("schedule", "order by j.id limit %s for update"),
+    # Locked until they are written, so that no claim hands out what is about to be replaced.
+    ("job", "and j.lease_until is null order by j.id limit %s for update skip locked"),
+)
+"""Where payloads are, with which of them are found, and how they are locked."""
 
 
 class EncryptedCodec:
@@ -84,6 +90,16 @@ class EncryptedCodec:
         plain: Json = jsontext.loads(self._decrypted(payload[_MARK]))
         return self._inner.decode(plain, wanted)
 
+    def same(self, stored: Json, payload: Json) -> bool:
+        """Whether both are encrypted with the first key, and have the same text in them."""
+        boxes = [each.get(_MARK) if isinstance(each, dict) else None for each in (stored, payload)]
+        if any(not isinstance(box, dict) or box.get("key") != self._first for box in boxes):
+            return False
+        try:
+            return self._decrypted(boxes[0]) == self._decrypted(boxes[1])
+        except DecryptionError:
+            return False
+
     def renewed(self, payload: Json) -> Json:
         """An encrypted payload under the first key.
 
@@ -112,22 +128,32 @@ class EncryptedCodec:
 
 
 def reencrypt(client: Client, codec: EncryptedCodec, *, batch: int = 500) -> int:
-    """Gives the first key to the payloads of jobs that wait; returns how many had another.
+    """Gives the first key to the payloads of schedules and of jobs that wait.
 
-    In transactions of `batch` jobs. It passes over jobs that run, and those whose key is not among
-    the codec's: when it returns 0, no waiting job has one of the older keys. Finished jobs keep
-    theirs. Needs the access `worker`.
+    In transactions of `batch` of them. It passes over jobs that run, and what has a key that is not
+    among the codec's: when it returns 0, no schedule and no waiting job has one of the older keys.
+    Finished jobs keep theirs. Needs the access `worker`.
+
+    Returns:
+        How many had another key.
     """
+    # First the schedules: they make jobs.
+    return sum(_reencrypted(client, codec, batch, *table) for table in _TABLES)
+
+
+def _reencrypted(
+    client: Client, codec: EncryptedCodec, batch: int, table: str, condition: str
+) -> int:
     s, done, last = client.statements.quoted, 0, -1
-    # Locked until they are written, so that no claim hands out what is about to be replaced.
     find = (
-        f"select j.id, j.payload::text from {s}.job j where j.id > %s and j.lease_until is null "
+        f"select j.id, j.payload::text from {s}.{table} j where j.id > %s "
         f"and j.payload -> '{_MARK}' ->> 'key' = any(%s::text[]) "
-        "order by j.id limit %s for update skip locked"
+        f"{condition}"
     )
     store = (
-        f"update {s}.job j set payload = c.payload from unnest(%s::bigint[], %s::text[]::jsonb[]) "
-        "c (id, payload) where j.id = c.id returning j.id"
+        f"update {s}.{table} j set payload = c.payload "
+        "from unnest(%s::bigint[], %s::text[]::jsonb[]) c (id, payload) where j.id = c.id "
+        "returning j.id"
     )
     older = list(codec.key_ids[1:])
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from operator import attrgetter
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pgqueue.aclient import AsyncClient
     from pgqueue.client import Client
     from pgqueue.events import AttemptEnded
+    from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, EnqueueResult, Job, NewJob, OnConflict
     from pgqueue.redaction import Redact
     from pgqueue.retry import RetryPolicy
@@ -313,6 +314,24 @@ class Handlers:
         return tuple(
             checked_schedule(self._as_schedule(name, **options))
             for name, options in self._schedules.items()
+        )
+
+    @property
+    def compares_payloads(self) -> bool:
+        """Whether a payload may be stored otherwise each time (see `Codec`)."""
+        return hasattr(self.codec, "same")
+
+    def schedules_beside(self, stored: Mapping[str, Json]) -> Sequence[Schedule]:
+        """`schedules`, with what is `stored` under their names wherever the codec lets it stay.
+
+        So that one that did not change is not written anew.
+        """
+        same = getattr(self.codec, "same", None)
+        return tuple(
+            attrs.evolve(each, payload=stored[each.name])
+            if same and each.name in stored and same(stored[each.name], each.payload)
+            else each
+            for each in self.schedules
         )
 
     def _as_schedule(self, name: str, kind: str, payload: Any, **options: Any) -> Schedule:  # noqa: ANN401

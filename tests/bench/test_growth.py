@@ -45,7 +45,7 @@ def test_tick_is_measured_alone_and_among_others(
     monkeypatch.setattr(schedules, "ROUNDS", 2)
     assert all(figure > 0 for figure in schedules.tick(pgqueue_dsn, 50))
     with Client(pgqueue_dsn) as client:
-        assert client.stats()[0].ready == 2 * 2 * 20
+        assert client.stats()[0].ready == 2 * 20
         assert len(client.schedules.list()) == 70
 
 

@@ -28,7 +28,7 @@ def _pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     from pgqueue.pg_cron import where  # noqa: PLC0415
 
     monkeypatch.setattr(
-        where, "_HERE", "select current_database()::text, current_user::text, '1.6', null"
+        where, "HERE", "select current_database()::text, current_user::text, '1.6', null"
     )
 
 

@@ -226,6 +226,7 @@ def test_rows_written_by_others_can_be_read(client: Client, connect: Connect) ->
     assert state.schedule.every == timedelta(days=1)
 
 
+@pytest.mark.direct("settings belong to a session")
 def test_tenant_names_its_own(client: Client, make_client: Callable[..., Client]) -> None:
     """The session's setting says whose schedule a name is; who sees all lists all."""
     ours = make_client(psycopg.conninfo.make_conninfo(client.dsn, options="-c pgqueue.tenant=acme"))

@@ -84,7 +84,7 @@ def test_superuser_and_owner_are_told(look: Examine, sql: Sql, role: str, as_rol
         sql("alter schema pgqueue owner to postgres")
 
 
-@pytest.mark.parametrize("access", ["worker", "viewer", "producer", "tenant"])
+@pytest.mark.parametrize("access", ["cron", "worker", "viewer", "producer", "tenant"])
 def test_role_with_all_its_grants_is_well(
     look: Examine, sql: Sql, role: str, as_role: Client, access: str
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from pgqueue.pg_cron import Poke
 from .net_double import HERE, Sender, Site, site
 
 MISSING = "there is no pg_cron: apt-get install postgresql-15-cron, or that of another version"
+GIVEN = "PGQUEUE_TEST_PG_CRON"
+"""Names a superuser's DSN of a server that runs already, in whose database postgres pg_cron is."""
 CONFIG = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
@@ -119,11 +122,13 @@ def as_role(sql: Sql, role: str) -> Iterator[Sql]:
 class CronServer:
     """A server with pg_cron in its database `postgres`."""
 
-    folder: Path
+    superuser: str
+    """A DSN. Everybody may log in there without a password."""
 
-    def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
+    def dsn(self, database: str = "postgres", user: str | None = None) -> str:
         """The DSN of a database there."""
-        return make_conninfo(host=str(self.folder), dbname=database, user=user)
+        given = {} if user is None else {"user": user}
+        return make_conninfo(self.superuser, dbname=database, **given)
 
 
 def _programs() -> Path | None:
@@ -150,7 +155,7 @@ def _running(programs: Path) -> Iterator[CronServer]:
             config.write(CONFIG.format(folder=folder))
         run("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "start")
         try:
-            yield CronServer(folder)
+            yield CronServer(make_conninfo(host=str(folder), user="postgres"))
         finally:
             run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
 
@@ -158,12 +163,15 @@ def _running(programs: Path) -> Iterator[CronServer]:
 @pytest.fixture(scope="module")
 def cron_server() -> Iterator[CronServer]:
     """See `CronServer`."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip(MISSING)
-    with _running(programs) as server:
+    with ExitStack() as stack:
+        if given := os.environ.get(GIVEN):
+            server = CronServer(given)
+        elif programs := _programs():
+            server = stack.enter_context(_running(programs))
+        else:
+            pytest.skip(MISSING)
         with psycopg.connect(server.dsn(), autocommit=True) as conn:
-            conn.execute("create extension pg_cron")
+            conn.execute("create extension if not exists pg_cron")
         yield server
 
 

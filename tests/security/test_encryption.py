@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import sys
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 
 from pgqueue import (
+    AsyncClient,
     Client,
     ConfigurationError,
     DecryptionError,
@@ -19,12 +22,14 @@ from pgqueue import (
     Job,
     JobState,
     PayloadError,
+    Schedule,
     Worker,
     mask_payload,
     reencrypt,
 )
 
 CANARY = "canary-93be"
+HOUR = timedelta(hours=1)
 OLD, NEW, OTHER = (base64.urlsafe_b64encode(bytes([n] * 32)).decode() for n in (7, 77, 177))
 
 
@@ -152,6 +157,70 @@ def test_waiting_jobs_get_the_first_key(pgqueue_client: Client) -> None:
     mine = [p for p, key in zip(payloads, keys, strict=True) if key == reader.key_ids[0]]
     assert sorted(reader.decode(payload, object) for payload in mine) == list(range(1, 7))
     assert old.decode(running.payload, object) == 0
+
+
+def test_schedules_get_the_first_key_and_pass_it_on(pgqueue_client: Client) -> None:
+    """Those of everybody; their slots stay."""
+    old, new = EncryptedCodec([OLD]), EncryptedCodec([NEW, OLD])
+    for number in range(3):
+        payload = old.encode(number)
+        pgqueue_client.schedules.put(Schedule(f"s{number}", "k", payload, every=HOUR))
+    pgqueue_client.schedules.put(Schedule("plain", "k", {"plain": 1}, every=HOUR))
+    slots = [state.next_run_at for state in pgqueue_client.schedules.list()]
+    assert reencrypt(pgqueue_client, new, batch=2) == 3
+    assert reencrypt(pgqueue_client, new) == 0
+    assert [state.next_run_at for state in pgqueue_client.schedules.list()] == slots
+    pgqueue_client.schedules.run_now("s2")
+    (job,) = pgqueue_client.claim()
+    assert EncryptedCodec([NEW]).decode(job.payload, object) == 2
+    assert pgqueue_client.schedules.get("plain").schedule.payload == {"plain": 1}
+
+
+def _declared(client: Client, payload: Any, *keys: str, use_async: bool = False) -> str:
+    """Starts a worker that declares a schedule; the row as it is then, and who wrote it."""
+    handlers = Handlers(codec=EncryptedCodec(keys), declared_by="shop")
+    handlers.register("untyped")(lambda _: None)
+    handlers.schedule("s", "untyped", payload, every=HOUR)
+    if use_async:
+        asyncio.run(_drain(client.dsn, handlers))
+    else:
+        Worker(client, handlers).run(until_idle=True)
+    with client.driver.connection() as conn:
+        (row,) = conn.execute("select s.xmin::text || s::text from pgqueue.schedule s").fetchall()
+        return str(row[0])
+
+
+async def _drain(dsn: str, handlers: Handlers) -> None:
+    async with AsyncClient(dsn) as client:
+        await Worker(client, handlers).run_async(until_idle=True)
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_declared_schedule_is_written_only_where_it_changed(
+    pgqueue_client: Client,
+    use_async: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Its cipher is another one each time; with another payload or another first key, it is."""
+    start = partial(_declared, pgqueue_client, use_async=use_async)
+    first = start({"n": CANARY}, OLD)
+    assert CANARY not in first
+    assert start({"n": CANARY}, OLD) == start({"n": CANARY}, OLD, NEW) == first
+    renewed = start({"n": CANARY}, NEW, OLD)
+    assert renewed != first
+    assert start({"n": CANARY}, NEW) == renewed
+    changed = start({"n": CANARY, "more": 1}, NEW)
+    assert changed != renewed
+    assert start({"n": CANARY, "more": 1}, NEW) == changed
+
+
+def test_declared_schedule_that_was_stored_in_clear_is_encrypted(pgqueue_client: Client) -> None:
+    """And one that was tampered with is written anew."""
+    pgqueue_client.schedules.sync([Schedule("s", "untyped", {"n": CANARY}, every=HOUR)], "shop")
+    assert CANARY not in _declared(pgqueue_client, {"n": CANARY}, NEW)
+    key = EncryptedCodec([NEW]).key_ids[0]
+    broken: Any = {"$encrypted": {"key": key, "data": "gAAA"}}
+    pgqueue_client.schedules.sync([Schedule("s", "untyped", broken, every=HOUR)], "shop")
+    assert 'gAAA"' not in _declared(pgqueue_client, {"n": CANARY}, NEW)
 
 
 @pytest.mark.parametrize(

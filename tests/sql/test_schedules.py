@@ -35,17 +35,15 @@ def row(db: Db, name: str = "s") -> Any:
 def slots(db: Db, after: datetime, count: int, **fields: Any) -> list[datetime]:
     """The first slots of a schedule that is not stored."""
     fields = {"starts_at": "2026-01-01T00:00:00Z", "timezone": "UTC"} | fields
-    found: list[datetime] = []
-    for _ in range(count):
-        after = db.one(
-            "select pgqueue._next_slot(s, %s) from (select (jsonb_populate_record(null::pgqueue.schedule, "
-            "%s || jsonb_build_object('masks', pgqueue._cron(%s)))).*) s",
-            after, Jsonb(fields), fields.get("cron"),
-        )  # fmt: skip
-        if after is None:
-            break
-        found.append(after.astimezone(UTC))
-    return found
+    rows = db.rows(
+        "with recursive s (schedule) as materialized (select jsonb_populate_record("
+        "null::pgqueue.schedule, %s || jsonb_build_object('masks', pgqueue._cron(%s)))), "
+        "r (n, slot) as (select 1, pgqueue._next_slot(s.schedule, %s) from s union all "
+        "select n + 1, pgqueue._next_slot(s.schedule, slot) from r, s where n < %s and slot is not null) "
+        "select slot from r where slot is not null order by n",
+        Jsonb(fields), fields.get("cron"), after, count,
+    )  # fmt: skip
+    return [slot.astimezone(UTC) for (slot,) in rows]
 
 
 def at(*parts: int) -> datetime:
@@ -254,9 +252,15 @@ BERLIN = {"timezone": "Europe/Berlin"}
         # One that is left out in part is as long as what is left of it.
         ({"every": "00:20:00", "window_start": "01:30", "window_end": "02:30"}, at(3, 29, 0), [at(3, 29, 0, 30), at(3, 29, 0, 50), at(3, 29, 23, 30)]),
         ({"every": "00:20:00", "window_start": "02:30", "window_end": "03:30"}, at(3, 29, 0), [at(3, 29, 1), at(3, 29, 1, 20), at(3, 30, 0, 30)]),
+        # A time that is left out comes as clocks have jumped, also where one looks in the second before.
+        ({"cron": "59 59 1,2 * * *"}, at(3, 29, 0), [at(3, 29, 0, 59, 59), at(3, 29, 1), at(3, 29, 23, 59, 59)]),
+        ({"cron": "15,45 0-3 * * *", "window_start": "02:50", "window_end": "04:00"}, at(3, 29), [at(3, 29, 1), at(3, 29, 1, 15), at(3, 29, 1, 45), at(3, 30, 1, 15)]),
         # 25 October: from 3:00 back to 2:00. The window is an hour longer, the interval is not.
         ({"every": "01:00:00", "window_start": "01:00", "window_end": "04:00"}, at(10, 24, 22), [at(10, 24, 23), at(10, 25, 0), at(10, 25, 1), at(10, 25, 2), at(10, 26, 0)]),
-        # Of two, the first.
+        ({"cron": "0 * * * *", "window_start": "02:30", "window_end": "04:30"}, at(10, 24, 22), [at(10, 25, 1), at(10, 25, 2), at(10, 25, 3), at(10, 26, 2)]),
+        # Of two, the first, from wherever one looks.
+        ({"cron": "*/20 * * * *", "window_start": "02:00", "window_end": "02:30"}, at(10, 24, 22), [at(10, 25, 0), at(10, 25, 0, 20), at(10, 26, 1)]),
+        ({"cron": "*/20 * * * *", "window_start": "02:00", "window_end": "02:30"}, at(10, 25, 1, 1), [at(10, 26, 1)]),
         ({"every": "00:20:00", "window_start": "02:00", "window_end": "02:30"}, at(10, 24, 22), [at(10, 25, 0), at(10, 25, 0, 20), at(10, 26, 1)]),
         # A day of 24 hours goes on as such, one that is counted from the window's opening goes by the wall.
         ({"every": "24:00:00", "starts_at": "2026-03-27T05:00:00Z"}, at(3, 28), [at(3, 28, 5), at(3, 29, 5), at(3, 30, 5)]),

@@ -360,6 +360,7 @@ def test_isolation_costs_workers_no_plan(acme: Db, worker: Db) -> None:
         assert acme.one(scans) == before
 
 
+@pytest.mark.direct("settings belong to a session")
 def test_without_isolation_the_setting_is_a_label(pgqueue_dsn: str) -> None:
     """Nothing is hidden, and nothing refused."""
     with Client(make_conninfo(pgqueue_dsn, options="-c pgqueue.tenant=acme")) as client:

@@ -76,6 +76,51 @@ def test_late_tick_makes_up_as_asked(
     assert row(db).next_run_at == row(db).starts_at + 4 * HOUR
 
 
+@pytest.mark.parametrize("times", [{"cron": "*/10 * * * *"}, {"every": 10 * MINUTE}])
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"catch_up": 0}, [(7, "enqueued")]),
+        ({"catch_up": 0, "grace": MINUTE}, [(7, "missed")]),
+        ({"catch_up": 1}, [(7, "enqueued")]),
+        ({"catch_up": 3}, [(n, "enqueued") for n in (5, 6, 7)]),
+        ({"catch_up": 1000}, [(n, "enqueued") for n in range(1, 8)]),
+        ({"catch_up": 1000, "jitter": MINUTE}, [(n, "enqueued") for n in range(1, 8)]),
+        ({"catch_up": 1000, "overlap": "skip"}, [(1, "enqueued")] + [(n, "skipped") for n in range(2, 8)]),
+    ],
+)  # fmt: skip
+def test_tick_an_hour_late(
+    db: Db, times: dict[str, Any], options: dict[str, Any], expected: list[Any]
+) -> None:
+    """Of seven slots, the first an hour ago, the last five minutes: by the policy, once, and then as planned."""
+    start = db.one("select date_trunc('hour', pgqueue.clock()) + interval '1 hour'")
+    db.travel(seconds=(start - db.value("clock")).total_seconds())
+    put(db, starts_at=start, **times, **options)
+    first = row(db).next_run_at
+    db.travel(seconds=(first - db.value("clock")).total_seconds() + 3900)
+    enqueued = [n for n, outcome in expected if outcome == "enqueued"]
+    assert db.value("tick") == len(enqueued)
+    assert db.value("tick") == 0
+    found = db.rows("select slot, outcome from pgqueue.schedule_run order by slot")
+    assert [((r.slot - first) / (10 * MINUTE) + 1, r.outcome) for r in found] == expected
+    slots = [db.one("select %s::timestamptz", job.metadata["slot"]) for job in jobs(db)]
+    assert slots == [first + (n - 1) * 10 * MINUTE for n in enqueued]
+    assert row(db).next_run_at == first + 7 * 10 * MINUTE
+
+
+def test_daily_slot_an_hour_late(db: Db) -> None:
+    """It is fired once, or missed; the next one is tomorrow's."""
+    for name, catch_up in (("a", 5), ("b", 1), ("c", 0)):
+        put(db, name, cron="0 6 * * *", timezone="Europe/Berlin", catch_up=catch_up)
+    first = row(db, "a").next_run_at
+    db.travel(seconds=(first - db.value("clock")).total_seconds() + 3600)
+    assert db.value("tick") == 2
+    assert [r.outcome for r in db.rows("select outcome from pgqueue.schedule_run order by schedule_id")] == [
+        "enqueued", "enqueued", "missed",
+    ]  # fmt: skip
+    assert {row(db, name).next_run_at - first for name in "abc"} <= {n * HOUR for n in (23, 24, 25)}
+
+
 def test_after_months_with_a_slot_every_second_it_is_quick(db: Db) -> None:
     """It looks at the latest only."""
     put(db, every="1 s", catch_up=3)

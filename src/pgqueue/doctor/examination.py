@@ -14,7 +14,7 @@ import psycopg
 
 from pgqueue import migrate
 from pgqueue.arguments import checked_span
-from pgqueue.doctor import network, patient, schema, server, storage, work
+from pgqueue.doctor import cron, network, patient, schedules, schema, server, storage, work
 from pgqueue.doctor.findings import Finding, Limits, Sign, notice, warning
 from pgqueue.doctor.patient import DEADLINE, Patient
 
@@ -64,6 +64,11 @@ CHECKS = (
     Check("paused", work.paused),
     Check("last-attempts", work.worn),
     Check("died", work.died),
+    Check("schedules", schedules.overdue),
+    Check("schedule-kinds", schedules.kinds),
+    Check("schedule-runs", schedules.slots),
+    Check("pg_cron", cron.pg_cron),
+    Check("pg_net", cron.pg_net),
 )
 """In the order in which they are done."""
 TREND = "trend"

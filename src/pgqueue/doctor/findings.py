@@ -105,5 +105,7 @@ class Limits:
     """How long a ready job waits."""
     paused: timedelta = timedelta(days=1)
     """How long a queue is paused while jobs wait in it."""
+    overdue: timedelta = 5 * _MINUTE
+    """How long after its slot a schedule may be fired."""
     died: int = 10
     """Jobs of one kind that died within the last hour."""

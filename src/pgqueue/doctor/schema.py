@@ -57,6 +57,9 @@ _WORKER: dict[str, set[str]] = {
     "archive": _WRITE,
     "lane": _WRITE,
     "sleeper": _WRITE,
+    "schedule": _WRITE,
+    "schedule_run": _WRITE,
+    "poke_request": {"select", "delete"},
     "queue": {"select", "insert", "update"},
     "setting": {"select"},
     "migration": {"select"},
@@ -69,6 +72,10 @@ _WORKER: dict[str, set[str]] = {
     "lanes_due": _REGISTER,
     "lanes_rescan": _REGISTER,
     "partitions_due": _REGISTER,
+    "schedule_floor": _REGISTER,
+    "schedule_rescan": _REGISTER,
+    "schedule_runs_due": _REGISTER,
+    "schedule_id_seq": {"usage"},
     "_partitions": {"execute"},
 }
 """What `grant_access(role, 'worker')` gives, and a worker needs."""
@@ -87,7 +94,22 @@ _PRODUCER = {
     "position_seq": {"usage"},
 }
 _TENANT = {**_PRODUCER, "job": {"select", "insert", "delete"}, "archive": _WRITE}
-_ACCESS = {"worker": _WORKER, "viewer": _VIEWER, "producer": _PRODUCER, "tenant": _TENANT}
+_CRON: dict[str, set[str]] = {
+    **_WORKER,
+    "secret": _WRITE,
+    "poke": {*_WRITE, "execute"},
+    "poke_request": _WRITE,
+    "put_secret": {"execute"},
+    "remove_secret": {"execute"},
+    "run_minute": {"execute"},
+}
+_ACCESS = {
+    "cron": _CRON,
+    "worker": _WORKER,
+    "viewer": _VIEWER,
+    "producer": _PRODUCER,
+    "tenant": _TENANT,
+}
 
 
 async def version(patient: Patient) -> list[Sign]:
@@ -190,6 +212,7 @@ async def role(patient: Patient) -> list[Sign]:
 
 
 _MARKS = {
+    "cron": ("poke", "execute"),
     "worker": ("lane", "delete"),
     "tenant": ("job", "delete"),
     "viewer": ("archive", "select"),

@@ -61,7 +61,7 @@ cross join lateral (
 group by l.queue, j.kind
 order by 4 desc
 """
-_SLEEPERS = """
+SLEEPERS = """
 select s.queue, s.worker, s.kinds from @extschema@.sleeper s
 where s.until > @extschema@.clock() limit 10000
 """
@@ -139,8 +139,9 @@ async def claims(patient: Patient) -> list[Claim]:
     return [Claim(*row) for row in await patient.recall(_CLAIMS)]
 
 
-def _seconds(seconds: float) -> str:
-    return span(timedelta(seconds=max(0.0, seconds)))
+def seconds(length: float) -> str:
+    """So many seconds, as people say them."""
+    return span(timedelta(seconds=max(0.0, length)))
 
 
 async def upkeep(patient: Patient) -> list[Sign]:
@@ -154,22 +155,22 @@ async def upkeep(patient: Patient) -> list[Sign]:
     due, oldest = (await patient.ask(_DUE))[0]
     if due and oldest >= late:
         many = f"over {DUE:,} jobs are" if due > DUE else f"{quantity(due, 'job')} {_are(due)}"
-        seen = f"{many} due and not made ready, the first for {_seconds(oldest)}"
+        seen = f"{many} due and not made ready, the first for {seconds(oldest)}"
         signs.append(critical(seen, advice))
     expired = [claim for claim in await claims(patient) if claim.overdue >= late]
     if expired:
         worst = max(claim.overdue for claim in expired)
         many = "over " if len(expired) >= CLAIMS else ""
         seen = f"{many}{quantity(len(expired), 'claim')} expired and not ended, "
-        seen += f"the first {_seconds(worst)} ago"
+        seen += f"the first {seconds(worst)} ago"
         signs.append(critical(seen, advice))
     if signs:
         return signs
     age = (await patient.ask(_LAST_UPKEEP))[0][0]
     last = None if age is None else -age - _FLOOR_BEHIND
-    told = "not known when it was last done" if last is None else f"last done {_seconds(last)} ago"
+    told = "not known when it was last done" if last is None else f"last done {seconds(last)} ago"
     if last is not None and last >= late and (await patient.ask(_ANY))[0][0]:
-        return [warning(f"upkeep was last done {_seconds(last)} ago, and there are jobs", advice)]
+        return [warning(f"upkeep was last done {seconds(last)} ago, and there are jobs", advice)]
     return [ok(f"nothing is overdue; {told}")]
 
 
@@ -184,7 +185,7 @@ async def leases(patient: Patient) -> list[Sign]:
     most = patient.limits.held.total_seconds()
     signs = [
         notice(
-            f"job {claim.id} ({claim.kind}) has run for {_seconds(claim.held)}, in worker "
+            f"job {claim.id} ({claim.kind}) has run for {seconds(claim.held)}, in worker "
             f"{claim.worker or 'without a name'}",
             f"pgqueue job {claim.id}; if it hangs: pgqueue cancel {claim.id}, and give its handler "
             "a timeout",
@@ -194,7 +195,7 @@ async def leases(patient: Patient) -> list[Sign]:
     ]
     if signs or not held:
         return signs or [ok("no job is claimed")]
-    longest = _seconds(held[0].held)
+    longest = seconds(held[0].held)
     return [ok(f"{quantity(len(held), 'claim')} looked at, the longest for {longest}")]
 
 
@@ -204,10 +205,10 @@ async def waiting(patient: Patient) -> list[Sign]:
     rows = [row for row in await patient.ask(_READY) if not row[4]]
     late = [row for row in rows if row[3] >= limit]
     if not late:
-        oldest = f", the oldest for {_seconds(rows[0][3])}" if rows else ""
+        oldest = f", the oldest for {seconds(rows[0][3])}" if rows else ""
         return [ok(f"{_sampled(sum(row[2] for row in rows))} wait{oldest}")]
     running = [claim for claim in await claims(patient) if claim.overdue < 0]
-    idle = await patient.recall(_SLEEPERS)
+    idle = await patient.recall(SLEEPERS)
     signs = []
     for queue, kind, count, age, _ in late[:_SHOWN]:
         workers = {c.worker for c in running if c.queue == queue}
@@ -215,7 +216,7 @@ async def waiting(patient: Patient) -> list[Sign]:
         able = {c.worker for c in running if (c.queue, c.kind) == (queue, kind)}
         able |= {n for where, n, kinds in idle if where == queue and (not kinds or kind in kinds)}
         seen = f"{_sampled(count)} of kind {kind} in queue {queue} {_wait(count)}, "
-        seen += f"the oldest for {_seconds(age)}"
+        seen += f"the oldest for {seconds(age)}"
         if not workers:
             advice = f"pgqueue worker MODULE -q {queue}, with a handler for {kind}"
             signs.append(critical(f"{seen}; no worker is seen on this queue", advice))
@@ -245,9 +246,9 @@ async def paused(patient: Patient) -> list[Sign]:
     for name, since, reason, wait in rows:
         if wait is None:
             continue
-        seen = f"queue {name} has been paused for {_seconds(since)}"
+        seen = f"queue {name} has been paused for {seconds(since)}"
         seen += f" ({reason})" if reason else ""
-        seen += f"; its oldest job has waited for {_seconds(wait)}"
+        seen += f"; its oldest job has waited for {seconds(wait)}"
         forgotten = since >= patient.limits.paused.total_seconds()
         signs.append((warning if forgotten else notice)(seen, f"pgqueue resume {name}"))
     return signs or [ok(f"{quantity(len(rows), 'paused queue')}, no job waits in one")]
@@ -255,7 +256,7 @@ async def paused(patient: Patient) -> list[Sign]:
 
 async def workers(patient: Patient) -> list[Sign]:
     """Which workers are seen: idle ones, and those that hold claims."""
-    idle = {name for _, name, _ in await patient.recall(_SLEEPERS)}
+    idle = {name for _, name, _ in await patient.recall(SLEEPERS)}
     busy = {claim.worker for claim in await claims(patient) if claim.overdue < 0} - idle
     return [ok(f"{quantity(len(idle), 'idle worker')} seen, and {len(busy):,} with claims")]
 

@@ -178,17 +178,12 @@ class PgCron:
             conn.execute(text.encode())
 
     def _jobs(self) -> Statement[list[CronJob]]:
-        condition = script.ours(self._client.schema, self.place.elsewhere)
-        sql = (
-            "select j.jobname::text, j.jobid, j.schedule, j.command, j.active, j.database, "
-            f"j.username from cron.job j where {condition} order by j.jobname"
-        )
-        return Statement(sql.replace("%", "%%"), (), self._read_jobs)
+        text = script.select_jobs(self._client.schema, self.place.elsewhere)
+        return Statement(text.replace("%", "%%"), (), self._read_jobs)
 
     def _read_jobs(self, rows: list[Row]) -> list[CronJob]:
-        start = len(self._client.schema) + 1
-        end = len(self.place.queue_database) + 1
-        return [CronJob(row[0][start:-end], *row[1:]) for row in rows]
+        queue = self.place.queue_database
+        return [script.read_job(row, self._client.schema, queue) for row in rows]
 
     def _alter(self, names: tuple[str, ...], *, active: bool) -> list[CronJob]:
         found = self.jobs()

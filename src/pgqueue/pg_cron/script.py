@@ -16,10 +16,12 @@ from psycopg import sql
 from pgqueue import jsontext
 from pgqueue.arguments import checked_schema
 from pgqueue.errors import ConfigurationError
+from pgqueue.pg_cron.models import CronJob
 from pgqueue.statements import DEFAULT_SCHEMA
 
 if TYPE_CHECKING:
     from pgqueue.pg_cron.models import Poke
+    from pgqueue.readers import Row
 
 UPKEEP, HISTORY = "upkeep", "history"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -237,11 +239,26 @@ delete from {quoted}.poke;
 """
 
 
-def ours(schema: str, database: str | None) -> str:
+def select_jobs(schema: str, database: str | None, *, everybodys: bool = False) -> str:
+    """The query of the jobs for this queue: this role's, or all that it may see."""
+    condition = ours(schema, database, everybodys=everybodys)
+    return (
+        "select j.jobname::text, j.jobid, j.schedule, j.command, j.active, j.database, "
+        f"j.username from cron.job j where {condition} order by j.jobname"
+    )
+
+
+def read_job(row: Row, schema: str, database: str) -> CronJob:
+    """A row of `select_jobs`; `database` is that of the queue."""
+    name, *rest = row
+    return CronJob(name[len(schema) + 1 : -len(database) - 1], *rest)
+
+
+def ours(schema: str, database: str | None, *, everybodys: bool = False) -> str:
     """The condition on `cron.job j` that holds for the jobs of this role for this queue."""
     end = "current_database()" if database is None else literal(database)
     return (
         f"pg_catalog.starts_with(j.jobname::text, {literal(schema + '.')})\n"
-        f"    and pg_catalog.right(j.jobname::text, pg_catalog.length({end}) + 1) = '@' || {end}\n"
-        "    and j.username = current_user"
+        f"    and pg_catalog.right(j.jobname::text, pg_catalog.length({end}) + 1) = '@' || {end}"
+        + ("" if everybodys else "\n    and j.username = current_user")
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pgqueue.client import Client
     from pgqueue.readers import Row
 
-_HERE = """
+HERE = """
 select current_database()::text, current_user::text,
     (select e.extversion from pg_catalog.pg_extension e where e.extname = 'pg_cron'),
     (select s.setting from pg_catalog.pg_settings s where s.name = 'cron.database_name')
@@ -41,7 +41,7 @@ select a.wanted, a.held from (values
             'execute'), false))
 ) a (wanted, held)
 """
-_SCHEMA = "select has_schema_privilege('cron', 'usage')"
+SCHEMA = "select has_schema_privilege('cron', 'usage')"
 
 
 @attrs.frozen
@@ -64,7 +64,7 @@ class Place:
 
     def missing_rights(self, *, alter: bool = False) -> list[str]:
         """The grants that this role lacks, as SQL; `alter`: to pause and resume, too."""
-        if not self.driver.run(Statement(_SCHEMA, (), _only)):
+        if not self.driver.run(Statement(SCHEMA, (), _only)):
             return [f"grant usage on schema cron to {self.user}"]
         params = (self.elsewhere is not None, alter)
         rows = self.driver.run(Statement(_RIGHTS, params, list))
@@ -95,7 +95,7 @@ def find(client: Client, database: str | None) -> Place:
         ConfigurationError: it is in none of them.
     """
     ours = client.driver
-    here, user, version, named = ours.run(Statement(_HERE, (), lambda rows: rows[0]))
+    here, user, version, named = ours.run(Statement(HERE, (), lambda rows: rows[0]))
     quoted = sql.Identifier(user).as_string(None)
     other = database if database is not None else (None if version else named)
     if other is None or other == here:
@@ -104,7 +104,7 @@ def find(client: Client, database: str | None) -> Place:
         return Place(ours, here, version, here, quoted)
     # Its connection is closed with the process's last reference to it.
     there = Driver(make_conninfo(client.dsn, dbname=other), client.schema, 1)
-    _, _, version, _ = there.run(Statement(_HERE, (), lambda rows: rows[0]))
+    _, _, version, _ = there.run(Statement(HERE, (), lambda rows: rows[0]))
     if version is None:
         there.close()
         raise ConfigurationError(_missing(other))

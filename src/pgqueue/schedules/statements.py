@@ -23,6 +23,7 @@ from pgqueue.statements import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pgqueue.jsontext import Json
     from pgqueue.readers import Row
 
 _MOST_SLOTS = 10_000
@@ -67,6 +68,17 @@ class ScheduleStatements:
         sql = f"select name, outcome from {self.quoted}.sync_schedules(%s::jsonb, %s)"
         params = (schedules_text(schedules), checked_name(declared_by, "declared_by"))
         return Statement(sql, params, lambda rows: [ScheduleChange(*row) for row in rows])
+
+    def payloads(self, declared_by: str) -> Statement[dict[str, Json]]:
+        """What `declared_by` declared before, by name, as it is stored."""
+        sql = (
+            f"select name, payload::text from {self.quoted}.schedule "
+            f"where declared_by = %s and {_OURS}"
+        )
+        params = (checked_name(declared_by, "declared_by"),)
+        return Statement(
+            sql, params, lambda rows: {name: jsontext.loads(text) for name, text in rows}
+        )
 
     def remove(self, name: str) -> Statement[bool]:
         """Removes a schedule."""

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
-    from pgqueue.schedules import Schedule, ScheduleChange
+    from pgqueue.jsontext import Json
+    from pgqueue.schedules import AsyncSchedules, Schedule, ScheduleChange, Schedules
+    from pgqueue.statements import Statement
 
     LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -242,13 +244,19 @@ class Worker:
             try:
                 client.schema_state(conn=conn).check()
                 if self._handlers.declared_by is not None:
-                    _tell(client.schedules.sync(*self._declared(), conn=conn))
+                    stored: dict[str, Json] = {}
+                    if self._handlers.compares_payloads:
+                        stored = client.driver.run(self._stored(client.schedules), conn)
+                    _tell(client.schedules.sync(*self._declared(stored), conn=conn))
                     conn.commit()
             finally:
                 conn.close()
 
-    def _declared(self) -> tuple[Sequence[Schedule], str]:
-        return self._handlers.schedules, self._handlers.declared_by or ""
+    def _stored(self, schedules: Schedules | AsyncSchedules) -> Statement[dict[str, Json]]:
+        return schedules.statements.payloads(self._handlers.declared_by or "")
+
+    def _declared(self, stored: dict[str, Json]) -> tuple[Sequence[Schedule], str]:
+        return self._handlers.schedules_beside(stored), self._handlers.declared_by or ""
 
     async def _check_async(self, dsn: str) -> None:
         async with AsyncClient(dsn, **self._client_options()) as client:
@@ -256,7 +264,10 @@ class Worker:
             try:
                 (await client.schema_state(conn=conn)).check()
                 if self._handlers.declared_by is not None:
-                    _tell(await client.schedules.sync(*self._declared(), conn=conn))
+                    stored: dict[str, Json] = {}
+                    if self._handlers.compares_payloads:
+                        stored = await client.driver.run(self._stored(client.schedules), conn)
+                    _tell(await client.schedules.sync(*self._declared(stored), conn=conn))
                     await conn.commit()
             finally:
                 await conn.close()

@@ -11,7 +11,11 @@ as $$
 declare
     v_by_clock boolean := masks[7] & 2 > 0;
     v_at timestamptz := date_trunc('second', after, 'UTC') + interval '1 second';
-    v_wall timestamp := v_at at time zone timezone;
+    -- By the wall the next second is that of the wall, which may be one of those that are left out.
+    v_wall timestamp := case
+        when v_by_clock then v_at at time zone timezone
+        else date_trunc('second', after at time zone timezone) + interval '1 second'
+    end;
     v_latest timestamp := v_wall + interval '30 years';
     v_step interval;
 begin

@@ -31,20 +31,25 @@ begin
 end
 $$;
 
+-- Whether a window is open: from when clocks first show its start, to when they first show its end. What they show at the
+-- moment does not tell, since they may be set back over either.
 create or replace function @extschema@._in_window(schedule @extschema@.schedule, moment timestamptz) returns boolean
 language plpgsql stable
 @settings@
 as $$
 declare
-    v_time time := (moment at time zone schedule.timezone)::time;
+    v_day date := (moment at time zone schedule.timezone)::date;
 begin
-    return case
-        when schedule.window_start is null then true
-        when schedule.window_start < schedule.window_end then
-            v_time >= schedule.window_start and v_time < schedule.window_end
-        -- It spans midnight.
-        else v_time >= schedule.window_start or v_time < schedule.window_end
-    end;
+    if schedule.window_start is null then
+        return true;
+    end if;
+    -- Yesterday's may still be open; tomorrow's may be, if clocks were set back over midnight.
+    for n in -1..1 loop
+        if @extschema@._opening(schedule, v_day + n) <= moment and moment < @extschema@._closing(schedule, v_day + n) then
+            return true;
+        end if;
+    end loop;
+    return false;
 end
 $$;
 

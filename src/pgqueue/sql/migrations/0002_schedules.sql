@@ -66,6 +66,8 @@ create table @extschema@.schedule_run (
     primary key (schedule_id, slot)
 );
 create index schedule_run_fired on @extschema@.schedule_run (fired_at);
+-- What the doctor looks for: hardly ever written.
+create index schedule_run_wrong on @extschema@.schedule_run (fired_at) where outcome in ('failed', 'missed');
 
 -- Registers, as those in 0001_core.sql.
 create sequence @extschema@.schedule_floor as bigint minvalue 0 start 0;
