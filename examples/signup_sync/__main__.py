@@ -1,9 +1,13 @@
-"""Sets up and shows the sign-up sync: `python -m examples.signup_sync set-up`, then `demo`."""
+"""Sets up and shows the sign-up sync: `python -m examples.signup_sync set-up`, then `demo`.
+
+For workers or an endpoint of yours, `sign-up` has some people sign up.
+"""
 
 import os
 import sys
 import threading
-from datetime import timedelta
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -25,25 +29,36 @@ def set_up() -> None:
     print("pgqueue's schema and the table signup are there")
 
 
-def sign_up_some() -> list[pgqueue.JobSummary]:
-    """Some people sign up, one of them in a transaction that is rolled back; gives the jobs."""
+def sign_up() -> int:
+    """Some people sign up, one of them in a transaction that is rolled back; gives the first."""
     with psycopg.connect(app.client.dsn) as conn:
         conn.execute("delete from signup where email like %s", ("%@demo.example",))
         ada = app.sign_up(conn, "ada@demo.example", "Ada", "free")
         app.sign_up(conn, "bob@demo.example", "Bob", "team")
         app.add(conn, "cy@demo.example", "Cy")
         conn.commit()
-        for plan in ("team", "pro"):
-            app.change(conn, ada, plan=plan)
-        conn.commit()
         app.sign_up(conn, "eve@demo.example", "Eve", "free")
         conn.rollback()
-    return list(app.client.list(queue="signup", state="ready"))
+    print("three have signed up, and a fourth was rolled back")
+    return ada
+
+
+def change(signup: int) -> None:
+    """Somebody takes another plan, and then another: one push."""
+    with psycopg.connect(app.client.dsn) as conn:
+        for plan in ("team", "pro"):
+            app.change(conn, signup, plan=plan)
+
+
+def wait() -> None:
+    """Wait until all is pushed."""
+    while any(q.scheduled + q.ready + q.claimed for q in app.client.stats() if q.queue == "signup"):
+        time.sleep(0.05)
 
 
 def demo() -> None:
     """Push sign-ups to a third party that misbehaves, by a worker in this process."""
-    jobs = sign_up_some()
+    ada = sign_up()
     worker = pgqueue.Worker(app.client, app.handlers, queues="signup", concurrency=5)
     working = threading.Thread(target=worker.run)
     with third_party() as api:
@@ -51,18 +66,18 @@ def demo() -> None:
         for trouble in ("error", "busy", "reset"):
             api.next(1, trouble)
         working.start()
-        for job in jobs:
-            done = app.client.wait(job.id, timeout=timedelta(seconds=20))
-            print(f"{done.kind}: {done.state}")
+        wait()
+        change(ada)
+        wait()
         worker.stop()
         working.join()
     wrong = sum(call.trouble is not None for call in api.calls)
-    print(f"calls that went wrong: {wrong}, effects: {len(api.effects)}")
+    print(f"{len(api.calls)} calls, of which {wrong} went wrong, and {len(api.effects)} effects:")
     for effect in sorted(api.effects, key=lambda effect: (effect.path[:4], effect.body["email"])):
         print(effect.method, effect.path, effect.body)
 
 
-COMMANDS = {"set-up": set_up, "demo": demo}
+COMMANDS: dict[str, Callable[[], object]] = {"set-up": set_up, "sign-up": sign_up, "demo": demo}
 
 if __name__ == "__main__":
     command = COMMANDS.get(" ".join(sys.argv[1:]))

@@ -99,7 +99,7 @@ def update(job: pgqueue.Job[Row]) -> object:
     if row is None:
         return pgqueue.Skip("the sign-up is deleted")
     if row["remote_id"] is None:
-        return pgqueue.Retry(reason="the third party does not have the person yet")
+        return pgqueue.Skip("the third party does not have the person yet: see _create")
     # An answer that was lost is asked for again by the key; a newer version has another one.
     key = f"{job.id}:{row['version']}"
     answer = _call("PATCH", f"/people/{row['remote_id']}", _some(row, "email", "name", "plan"), key)
@@ -119,8 +119,15 @@ def _create(job: pgqueue.Job[Row], path: str, *fields: str) -> object:
     if isinstance(answer, ENDED):
         return answer
     with psycopg.connect(client.dsn) as conn:
-        conn.execute("update signup set remote_id = %s where id = %s", (answer["id"], row["id"]))
-        job.ack(conn=conn)  # both or neither
+        now = conn.execute(
+            "update signup set remote_id = %s where id = %s returning version",
+            (answer["id"], row["id"]),
+        ).fetchone()
+        if now is not None and now[0] > 1:
+            # Changed since it was stored. What was pushed, now or by an attempt whose answer was
+            # lost, may be older, and the update of that change may have come too early.
+            update.enqueue(client, job.payload, conn=conn)
+        job.ack(conn=conn)  # all or nothing
     return None
 
 

@@ -137,19 +137,31 @@ def test_signup_and_its_job_are_stored_both_or_neither(app: ModuleType, api: Thi
 
 
 def test_changes_before_the_push_are_one_push(app: ModuleType, api: ThirdParty) -> None:
-    """An UPDATE waits for the sign-up itself, whichever of the two runs first."""
+    """With what is true by then."""
     (ada,) = sign_up(app)
+    app.endpoint.process()
     for plan in ("team", "free", "team"):
         change(app, ada, plan)
-    assert states(app) == {"ready": 2}
-    app.endpoint.process()
-    travel(app.client, BACKOFF)
     app.endpoint.process()
     assert states(app) == {"succeeded": 2}
-    assert [(call.method, call.body["plan"]) for call in api.effects] == [
-        ("POST", "team"),
-        ("PATCH", "team"),
-    ]
+    pushed = [(call.method, call.body["plan"]) for call in api.effects]
+    assert pushed == [("POST", "pro"), ("PATCH", "team")]
+
+
+@pytest.mark.parametrize("trouble", ["busy", "reset"])
+def test_change_before_its_signup_is_pushed_is_not_lost(
+    app: ModuleType, api: ThirdParty, trouble: str
+) -> None:
+    """Even if an attempt, whose answer was lost, has pushed what was true before."""
+    (ada,) = sign_up(app)
+    api.next(1, trouble, retry_after=9)
+    app.endpoint.process()
+    change(app, ada, "team")
+    assert app.endpoint.process()["skipped"] == 1
+    travel(app.client, BACKOFF)
+    app.endpoint.process()
+    assert states(app) == {"succeeded": 2, "skipped": 1}
+    assert (api.effects[-1].method, api.effects[-1].body["plan"]) == ("PATCH", "team")
 
 
 def test_change_during_a_push_is_what_counts_in_the_end(app: ModuleType, api: ThirdParty) -> None:
