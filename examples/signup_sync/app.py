@@ -29,15 +29,24 @@ handlers = pgqueue.Handlers()
 
 
 @attrs.frozen
-class Row:
-    """The payload of all operations: which sign-up."""
+class New:
+    """The payload of what creates: as it was stored, so that all attempts send the same."""
+
+    signup: int
+    email: str
+    name: str
+    plan: str
+
+
+@attrs.frozen
+class Changed:
+    """The payload of an update: which sign-up. What is sent is what it is by then."""
 
     signup: int
 
 
 operation = functools.partial(
     handlers.register,
-    payload=Row,
     queue="signup",
     max_attempts=8,
     retry=pgqueue.Exponential(
@@ -63,82 +72,78 @@ def add(conn: psycopg.Connection, email: str, name: str) -> int:
 def change(conn: psycopg.Connection, signup: int, *, plan: str) -> None:
     """Change the plan. Changes that come before the push are one push."""
     conn.execute("update signup set plan = %s, version = version + 1 where id = %s", (plan, signup))
-    update.enqueue(client, Row(signup), conn=conn)
+    update.enqueue(client, Changed(signup), conn=conn)
 
 
 def _store(
-    conn: psycopg.Connection, kind: pgqueue.Kind[Row], email: str, name: str, plan: str
+    conn: psycopg.Connection, kind: pgqueue.Kind[New], email: str, name: str, plan: str
 ) -> int:
     ((signup,),) = conn.execute(
         "insert into signup (email, name, plan) values (%s, %s, %s) returning id",
         (email, name, plan),
     )
-    kind.enqueue(client, Row(signup), conn=conn)
+    kind.enqueue(client, New(signup, email, name, plan), conn=conn)
     return int(signup)
 
 
 # The handlers
 
 
-@operation("signup.atomic")
-def signup_atomic(job: pgqueue.Job[Row]) -> object:
+@operation("signup.atomic", payload=New)
+def signup_atomic(job: pgqueue.Job[New]) -> object:
     """Push a person with the plan."""
     return _create(job, "/signups", "email", "name", "plan")
 
 
-@operation("signup.insert")
-def insert(job: pgqueue.Job[Row]) -> object:
+@operation("signup.insert", payload=New)
+def insert(job: pgqueue.Job[New]) -> object:
     """Push a person."""
     return _create(job, "/people", "email", "name")
 
 
-@operation("signup.update", dedupe=lambda row: str(row.signup), dedupe_until="start")
-def update(job: pgqueue.Job[Row]) -> object:
+@operation("signup.update", payload=Changed, dedupe=lambda of: str(of.signup), dedupe_until="start")
+def update(job: pgqueue.Job[Changed]) -> object:
     """Push what a person is now."""
-    row = _read(job)
+    row = _read(job.payload.signup)
     if row is None:
         return pgqueue.Skip("the sign-up is deleted")
     if row["remote_id"] is None:
         return pgqueue.Skip("the third party does not have the person yet: see _create")
     # An answer that was lost is asked for again by the key; a newer version has another one.
     key = f"{job.id}:{row['version']}"
-    answer = _call("PATCH", f"/people/{row['remote_id']}", _some(row, "email", "name", "plan"), key)
+    body = {field: row[field] for field in ("email", "name", "plan")}
+    answer = _call("PATCH", f"/people/{row['remote_id']}", body, key)
     if isinstance(answer, ENDED):
         return answer
-    now = _read(job)
+    now = _read(job.payload.signup)
     if now is not None and now["version"] != row["version"]:
         return pgqueue.Snooze(timedelta(0))  # another push may have come first: once more
     return None
 
 
-def _create(job: pgqueue.Job[Row], path: str, *fields: str) -> object:
-    row = _read(job)
-    if row is None:
+def _create(job: pgqueue.Job[New], path: str, *fields: str) -> object:
+    if _read(job.payload.signup) is None:
         return pgqueue.Skip("the sign-up is deleted")
-    answer = _call("POST", path, _some(row, *fields), str(job.id))
+    body = {field: getattr(job.payload, field) for field in fields}
+    answer = _call("POST", path, body, str(job.id))
     if isinstance(answer, ENDED):
         return answer
     with psycopg.connect(client.dsn) as conn:
         now = conn.execute(
             "update signup set remote_id = %s where id = %s returning version",
-            (answer["id"], row["id"]),
+            (answer["id"], job.payload.signup),
         ).fetchone()
         if now is not None and now[0] > 1:
-            # Changed since it was stored. What was pushed, now or by an attempt whose answer was
-            # lost, may be older, and the update of that change may have come too early.
-            update.enqueue(client, job.payload, conn=conn)
+            # Changed since it was stored, and the job of that change may have come too early.
+            update.enqueue(client, Changed(job.payload.signup), conn=conn)
         job.ack(conn=conn)  # all or nothing
     return None
 
 
-def _read(job: pgqueue.Job[Row]) -> DictRow | None:
+def _read(signup: int) -> DictRow | None:
     """The row as it is; no connection is held while the third party takes its time."""
     with psycopg.connect(client.dsn, row_factory=dict_row) as conn:
-        return conn.execute("select * from signup where id = %s", (job.payload.signup,)).fetchone()
-
-
-def _some(row: DictRow, *fields: str) -> dict[str, object]:
-    return {field: row[field] for field in fields}
+        return conn.execute("select * from signup where id = %s", (signup,)).fetchone()
 
 
 # The third party

@@ -1,4 +1,4 @@
--- The application's own table. Its jobs name a row; what is pushed is read from it at that time.
+-- The application's own table. Its jobs name a row of it.
 create table if not exists signup (
     id bigint generated always as identity primary key,
     email text not null unique,

@@ -152,7 +152,7 @@ def test_changes_before_the_push_are_one_push(app: ModuleType, api: ThirdParty) 
 def test_change_before_its_signup_is_pushed_is_not_lost(
     app: ModuleType, api: ThirdParty, trouble: str
 ) -> None:
-    """Even if an attempt, whose answer was lost, has pushed what was true before."""
+    """Even if the attempt before it has had an effect; its attempts all send the same."""
     (ada,) = sign_up(app)
     api.next(1, trouble, retry_after=9)
     app.endpoint.process()
@@ -162,6 +162,8 @@ def test_change_before_its_signup_is_pushed_is_not_lost(
     app.endpoint.process()
     assert states(app) == {"succeeded": 2, "skipped": 1}
     assert (api.effects[-1].method, api.effects[-1].body["plan"]) == ("PATCH", "team")
+    # Third parties refuse another body with a key that they know.
+    assert all(call.body["plan"] == "pro" for call in api.calls if call.method == "POST")
 
 
 def test_change_during_a_push_is_what_counts_in_the_end(app: ModuleType, api: ThirdParty) -> None:
