@@ -1,4 +1,4 @@
-"""`cron`, beside a stand-in for pg_cron, which needs a server of its own: see tests/pg_cron."""
+"""`cron`, beside a stand-in for pg_cron, which needs a server of its own: see tests/hosted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import Run
 
-DOUBLES = Path(__file__).parents[1] / "pg_cron"
+DOUBLES = Path(__file__).parents[1] / "hosted"
 
 
 @pytest.fixture
@@ -123,6 +123,7 @@ def test_script_is_printed_without_a_database(run: Run) -> None:
     assert run("cron", "sql", "--json", "--remove").json["script"].startswith("select cron.unsch")
     script = run("cron", "sql", "--url", "https://x.y/", "--queue-database", "app").out
     assert "cron.schedule_in_database" in script
+    assert "select 'extension'" in run("cron", "sql", "--verify").out
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ def test_script_is_printed_without_a_database(run: Run) -> None:
     [
         ("install", "--name", "x"), ("install", "--no-secret"), ("install", "--every", "7m"),
         ("sql", "--url", "https://x.y/", "--secret", "a", "--no-secret"),
+        ("sql", "--verify", "--remove"),
         ("sql", "--url", "x.y"), ("install", "--url", "https://x.y/", "--body", "[1]"),
     ],
 )  # fmt: skip

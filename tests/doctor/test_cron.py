@@ -14,7 +14,7 @@ from pgqueue.pg_cron import PgCron, Poke, where
 
 from .conftest import Examine, Sql, levels
 
-DOUBLES = Path(__file__).parents[1] / "pg_cron"
+DOUBLES = Path(__file__).parents[1] / "hosted"
 ENDPOINT = Poke(name="media", url="https://x.y/", queue="media")
 
 

@@ -55,7 +55,7 @@ PASTED: dict[str, set[str]] = {
     # A script to be printed, too: values by literal(), the schema's name in quotes, and constants.
     "pg_cron/api.py": {"only", "self._quoted"},
     "pg_cron/health.py": {"LAST_REQUESTS"},
-    "pg_cron/script.py": {"_KEPT", "condition", "literal(_MISSING)", "literal(schema + '.')",
+    "pg_cron/script.py": {"_KEPT", "condition", "literal(MISSING)", "literal(schema + '.')",
                           "more", "name", "ours(schema, database)", "poke", "put", "quoted",
                           "schema", "secret", "values"},
     "pg_cron/where.py": {"self.user", "wanted"},

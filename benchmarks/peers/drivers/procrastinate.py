@@ -67,7 +67,7 @@ class Procrastinate:
                 started = time.perf_counter()
                 for done in range(0, count, CHUNK):
                     size = min(CHUNK, count - done)
-                    await task.batch_defer_async(*[PAYLOAD] * size)
+                    await task.batch_defer_async(*[dict[str, Any](PAYLOAD)] * size)
                 return time.perf_counter() - started
 
         return asyncio.run(work())

@@ -69,9 +69,10 @@ def bad(check: str, seen: str, help_with: str) -> CronFinding:
 def job(job: CronJob, last: Row | None, version: str, schema: str, user: str) -> CronFinding:
     """How a job of pg_cron does, by its last run, if there was one (`LAST_RUN`)."""
     check = f"job {job.name}"
-    seen = f"{job.schedule!r} in database {job.database!r} as {job.user!r}"
+    active = "active" if job.active else "paused"
+    seen = f"{job.schedule!r} in database {job.database!r} as {job.user!r}, {active}"
     if not job.active:
-        return good(check, f"{seen}, paused", f"`pgqueue cron resume {job.name}`")
+        return good(check, seen, f"`pgqueue cron resume {job.name}`")
     if last is None:
         return good(
             check,
