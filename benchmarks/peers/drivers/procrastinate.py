@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import procrastinate
 from benchmarks.peers.drivers.protocol import (
