@@ -87,7 +87,14 @@ _PRODUCER = {
     "position_seq": {"usage"},
 }
 _TENANT = {**_PRODUCER, "job": {"select", "insert", "delete"}, "archive": _WRITE}
-_ACCESS = {"worker": _WORKER, "viewer": _VIEWER, "producer": _PRODUCER, "tenant": _TENANT}
+_TENANT_VIEWER = {name: {"select"} for name in ("job", "archive", "lane", "queue", "setting")}
+_ACCESS = {
+    "worker": _WORKER,
+    "viewer": _VIEWER,
+    "producer": _PRODUCER,
+    "tenant": _TENANT,
+    "tenant_viewer": _TENANT_VIEWER,
+}
 
 
 async def version(patient: Patient) -> list[Sign]:
@@ -192,7 +199,8 @@ async def role(patient: Patient) -> list[Sign]:
 _MARKS = {
     "worker": ("lane", "delete"),
     "tenant": ("job", "delete"),
-    "viewer": ("archive", "select"),
+    "viewer": ("archive_dead", "select"),
+    "tenant_viewer": ("archive", "select"),
     "producer": ("job", "insert"),
 }
 """By which right each kind of access is known, the greatest first."""
