@@ -84,12 +84,14 @@ def test_superuser_and_owner_are_told(look: Examine, sql: Sql, role: str, as_rol
         sql("alter schema pgqueue owner to postgres")
 
 
-@pytest.mark.parametrize("access", ["cron", "worker", "viewer", "producer", "tenant"])
+@pytest.mark.parametrize(
+    "access", ["cron", "worker", "viewer", "producer", "tenant", "tenant_viewer"]
+)
 def test_role_with_all_its_grants_is_well(
     look: Examine, sql: Sql, role: str, as_role: Client, access: str
 ) -> None:
     """It is known by what it may do."""
-    if access == "tenant":
+    if access.startswith("tenant"):
         sql("select pgqueue.isolate_tenants()")
     sql("select pgqueue.grant_access(%s, %s)", role, access)
     (found,) = look("role", target=as_role)

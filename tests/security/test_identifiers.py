@@ -161,7 +161,7 @@ def test_odd_roles_and_tenants_are_names(pgqueue_dsn: str) -> None:
         conn.execute(sql.SQL("create role {}").format(named))
         try:
             conn.execute("select pgqueue.isolate_tenants()")
-            for access in ("producer", "worker", "viewer", "tenant"):
+            for access in ("producer", "worker", "viewer", "tenant", "tenant_viewer"):
                 conn.execute("select pgqueue.grant_access(%s, %s)", (role, access))
             conn.execute("select pgqueue.bind_tenant(%s, %s)", (role, tenant))
             stored = conn.execute(

@@ -20,7 +20,7 @@ from .conftest import Db
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAMES = ("owner", "migrator", "producer", "worker", "viewer", "acme", "globex", "nobody")
+NAMES = ("owner", "migrator", "producer", "worker", "viewer", "acme", "globex", "reader", "nobody")
 TENANTS = ("acme", "globex")
 
 # With arguments that are valid whatever is stored, and types that no search_path can bend.

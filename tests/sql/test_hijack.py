@@ -48,6 +48,7 @@ CALLERS = {
         "unschedule",
         "next_slots",
     ),
+    "reader": ("stats", "next_slots"),
     "owner": tuple(CALLS),
 }
 
@@ -128,6 +129,7 @@ def roles(_pgqueue_databases: Databases) -> Iterator[Roles]:
             owner.call("isolate_tenants")
             owner.rows("create schema evil; grant all on schema evil to public")
         roles.grant("acme", "tenant")
+        roles.grant("reader", "tenant_viewer")
         with roles.as_("producer") as db:  # for all: each makes its temporary tables itself
             assert _spring_operators(db) > 100
             assert _spring_functions(db) > 50

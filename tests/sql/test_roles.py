@@ -28,6 +28,7 @@ ALLOWED = {
     "acme": PRODUCERS
     | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"}
     | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},
+    "reader": {"clock", "next_slots", "stats"},
     "migrator": set(),
     "nobody": set(),
 }
@@ -75,6 +76,7 @@ BEYOND_OF = {
              "add a trigger", "replace a function", "drop a partition", "rotate partitions", "forge a policy",
              "turn row security off", "read a part of it", "move a slot", "give a schedule away",
              "forge a schedule's own"},
+    "reader": {name for name in BEYOND if not name.startswith(("read", "copy out"))} | {"read a part of it", "read secrets"},
 }  # fmt: skip
 
 
@@ -85,6 +87,7 @@ def roles(_pgqueue_databases: Databases) -> Iterator[Roles]:
         with roles.as_owner() as db:
             db.call("isolate_tenants")
         roles.grant("acme", "tenant")
+        roles.grant("reader", "tenant_viewer")
         yield roles
 
 

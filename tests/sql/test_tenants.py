@@ -307,10 +307,42 @@ def test_access_given_later_counts(roles: Roles, acme: Db) -> None:
         owner.rows(f"revoke all on all tables in schema pgqueue from {roles.names['nobody']}")
 
 
-def test_tenants_cannot_be_granted_before_they_are_isolated(db: Db) -> None:
+@pytest.mark.parametrize("access", ["tenant", "tenant_viewer"])
+def test_tenants_cannot_be_granted_before_they_are_isolated(db: Db, access: str) -> None:
     """Or the first of them would see all jobs."""
     with pytest.raises(psycopg.Error, match=r"call isolate_tenants\(\) first"):
-        db.call("grant_access", "public", "tenant")
+        db.call("grant_access", "public", access)
+
+
+def test_viewer_of_a_tenant_reads_what_is_the_tenants_and_writes_nothing(
+    roles: Roles, acme: Db, globex: Db, worker: Db
+) -> None:
+    """Jobs, finished or not, schedules and their slots; and without a tenant none."""
+    roles.grant("reader", "tenant_viewer")
+    mine, _ = _finish_one_of_each(acme, globex, worker)
+    for db in (acme, globex):
+        db.call("schedule", "s", "k", every="1 h")
+        db.value("run_schedule", "s")
+    mine += acme.rows("select job_id from pgqueue.schedule_run")[0]
+    with roles.as_("reader", pgqueue__tenant="acme") as db:
+        assert _ids(db) == mine
+        (stats,) = db.call("stats")
+        assert (stats.ready, stats.claimed, stats.dead) == (2, 1, 1)
+        for table in ("schedule", "schedule_run"):
+            assert db.rows(f"select tenant from pgqueue.{table}") == [("acme",)]
+        assert len(db.call("next_slots", "s", 3)) == 3
+        for statement in (
+            "select pgqueue.enqueue('k')",
+            "select pgqueue.cancel_ref('r')",
+            "select pgqueue.unschedule('s')",
+            "delete from pgqueue.job",
+            "update pgqueue.schedule set enabled = false",
+            "insert into pgqueue.job (kind, queue, payload, max_attempts) values ('k', 'q', '1', 1)",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                db.rows(statement)
+    with roles.as_("reader") as db:
+        assert _ids(db) == []
 
 
 def test_upgrade_keeps_tenants_apart(roles: Roles, acme: Db, globex: Db) -> None:

@@ -11,7 +11,7 @@ from pgqueue.cli.exits import Exit
 from pgqueue.cli.output import answer, json_line
 from pgqueue.cli.session import Session, pass_session
 
-ACCESS = ("producer", "worker", "viewer", "cron", "tenant")
+ACCESS = ("producer", "worker", "viewer", "cron", "tenant", "tenant_viewer")
 
 
 @click.command(cls=Command)
@@ -84,9 +84,9 @@ def grant(session: Session, role: str, access: str) -> None:
     """Give a database role what it needs and no more.
 
     A producer enqueues, a worker also claims and ends jobs, a viewer reads; cron is for who runs
-    the jobs of pg_cron. A tenant enqueues, reads, cancels and retries its own, once
-    isolate_tenants() was called. The owner of the schema
-    runs it, again after each upgrade.
+    the jobs of pg_cron. A tenant enqueues, reads, cancels and retries its own, and a tenant_viewer
+    reads its own, once isolate_tenants() was called. The owner of the schema runs it, again after
+    each upgrade.
     """
     schema = session.client().statements.quoted
     try:

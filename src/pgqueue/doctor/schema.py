@@ -103,12 +103,14 @@ _CRON: dict[str, set[str]] = {
     "remove_secret": {"execute"},
     "run_minute": {"execute"},
 }
+_TENANT_VIEWER = {name: {"select"} for name in ("job", "archive", "lane", "queue", "setting")}
 _ACCESS = {
     "cron": _CRON,
     "worker": _WORKER,
     "viewer": _VIEWER,
     "producer": _PRODUCER,
     "tenant": _TENANT,
+    "tenant_viewer": _TENANT_VIEWER,
 }
 
 
@@ -215,7 +217,8 @@ _MARKS = {
     "cron": ("poke", "execute"),
     "worker": ("lane", "delete"),
     "tenant": ("job", "delete"),
-    "viewer": ("archive", "select"),
+    "viewer": ("archive_dead", "select"),
+    "tenant_viewer": ("archive", "select"),
     "producer": ("job", "insert"),
 }
 """By which right each kind of access is known, the greatest first."""

@@ -1,6 +1,6 @@
 -- Gives an existing role what it needs and no more: 'producer' enqueues, 'worker' also claims, ends and
--- maintains, 'viewer' reads; 'tenant' enqueues, reads, cancels, retries and schedules what is its own, see
--- isolate_tenants(); 'cron' does what a worker does, and pokes endpoints and reads and writes their secrets: it is for who runs
+-- maintains, 'viewer' reads; 'tenant' enqueues, reads, cancels, retries and schedules what is its own, and 'tenant_viewer'
+-- reads that and no more, see isolate_tenants(); 'cron' does what a worker does, and pokes endpoints and reads and writes their secrets: it is for who runs
 -- the jobs of pg_cron. The owner of the schema calls it, again after each upgrade. Functions are SECURITY INVOKER, so these are
 -- the grants of the tables beneath.
 create or replace function @extschema@.grant_access(grantee name, access text) returns void
@@ -27,19 +27,25 @@ declare
             where c.relnamespace = '@extschema@'::regnamespace and c.relkind in ('r', 'p', 'v') and c.relname <> 'secret'
         )
     ];
-    -- Row security keeps it to rows of its own. It has no right to write a token, and so cannot claim.
-    v_own text[] := v_produce || array[
-        'select, delete on @extschema@.job',
-        'select on @extschema@.all_jobs',
+    -- Row security keeps these two to rows of their own. They may not read the archive's parts, by which the viewers of every
+    -- tenant are known.
+    v_view_own text[] := array[
+        'usage on schema @extschema@',
+        'select on @extschema@.migration, @extschema@.setting, @extschema@.lane, @extschema@.queue, @extschema@.all_jobs',
+        'select on @extschema@.job, @extschema@.archive, @extschema@.schedule, @extschema@.schedule_run'
+    ];
+    -- It has no right to write a token, and so cannot claim.
+    v_own text[] := v_produce || v_view_own || array[
+        'delete on @extschema@.job',
         'update (cancel_requested) on @extschema@.job',
-        'select, insert, update, delete on @extschema@.archive',
+        'insert, update, delete on @extschema@.archive',
         'usage on sequence @extschema@.schedule_id_seq',
-        'select, delete on @extschema@.schedule',
+        'delete on @extschema@.schedule',
         -- Not what tick() goes by.
         format('insert (%s), update (%1$s, last_job_id) on @extschema@.schedule',
             'name, kind, payload, cron, every, timezone, window_start, window_end, starts_at, ends_at, jitter, catch_up, grace, '
             'overlap, enabled, queue, priority, max_attempts, backoff, tags, metadata, ref, declared_by'),
-        'select, insert on @extschema@.schedule_run'
+        'insert on @extschema@.schedule_run'
     ];
     v_work text[] := v_produce || v_view || array[
         'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
@@ -58,14 +64,15 @@ declare
 begin
     v_grants := case access
         when 'producer' then v_produce when 'worker' then v_work when 'viewer' then v_view when 'tenant' then v_own
+        when 'tenant_viewer' then v_view_own
         when 'cron' then v_work || array[
             'select, insert, update, delete on @extschema@.secret, @extschema@.poke, @extschema@.poke_request'
         ]
     end;
     if v_grants is null then
-        raise exception 'access is %; use producer, worker or viewer, or cron, or tenant', coalesce(access, 'null') using errcode = 'PQ002';
+        raise exception 'access is %; use producer, worker or viewer, or cron, or tenant, or tenant_viewer', coalesce(access, 'null') using errcode = 'PQ002';
     end if;
-    if access = 'tenant' and not (select c.relrowsecurity from pg_class c where c.oid = '@extschema@.job'::regclass) then
+    if access like 'tenant%' and not (select c.relrowsecurity from pg_class c where c.oid = '@extschema@.job'::regclass) then
         raise exception 'without row security a tenant would see all jobs; call isolate_tenants() first' using errcode = 'PQ002';
     end if;
     foreach v_grant in array v_grants loop
@@ -84,6 +91,7 @@ begin
             when access = 'worker' then p.proname not in ('poke', 'run_minute', 'put_secret', 'remove_secret')
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
             when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures')
+            when access = 'tenant_viewer' then p.proname in ('stats', 'next_slots')
             else p.proname in (
                 'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge',
                 'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'

@@ -1,0 +1,10 @@
+-- Takes reminders and pgqueue away: triggers, functions, tables, jobs. The application's tables stay as they are.
+drop policy if exists service on sync_app.sync;
+drop schema if exists reminders, pgqueue cascade;
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'reminders_service') then
+        drop owned by reminders_service;
+    end if;
+end
+$$;
