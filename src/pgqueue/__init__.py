@@ -53,9 +53,11 @@ from pgqueue.models import (
 )
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
 from pgqueue.redaction import mask_payload
+from pgqueue.registry import WorkerJob, WorkerState
 from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
 from pgqueue.schedules import Schedule, ScheduleChange, ScheduleRun, Schedules, ScheduleState
 from pgqueue.version import __version__
+from pgqueue.why import Explanation, Gate, GateCode, GateLevel
 from pgqueue.worker import Worker
 from pgqueue.worker.engine import Health
 
@@ -78,7 +80,11 @@ __all__ = [
     "EndpointBusy",
     "EnqueueManyResult",
     "EnqueueResult",
+    "Explanation",
     "Exponential",
+    "Gate",
+    "GateCode",
+    "GateLevel",
     "Handlers",
     "Health",
     "InvalidJob",
@@ -118,6 +124,8 @@ __all__ = [
     "UnknownKind",
     "WaitTimeout",
     "Worker",
+    "WorkerJob",
+    "WorkerState",
     "__version__",
     "embedded",
     "errors",
