@@ -22,8 +22,8 @@ def gates(facts: Facts, queue: str, kind: str | None) -> list[Gate]:
     """A pause, no worker, none with the kind, or none with room."""
     found = all_paused(facts)
     if facts.has("pause"):
-        gate = _paused(facts.of("pause"), facts.now, f"Queue {queue} is", GateCode.PAUSED)
-        found.append(attrs.evolve(gate, action=f"pgqueue resume {queue}"))
+        paused = _paused(facts.of("pause"), facts.now, f"Queue {queue} is", GateCode.PAUSED)
+        found.append(attrs.evolve(paused, action=f"pgqueue resume {queue}"))
     if (gate := _nobody(facts, queue, kind)) is not None:
         found.append(gate)
     return found
