@@ -66,9 +66,11 @@ from pgqueue.operations import (
 )
 from pgqueue.outcomes import Cancel, Retry, Skip, Snooze
 from pgqueue.redaction import mask_payload
+from pgqueue.registry import WorkerJob, WorkerState
 from pgqueue.retry import Constant, Delays, Exponential, RetryPolicy
 from pgqueue.schedules import Schedule, ScheduleChange, ScheduleRun, Schedules, ScheduleState
 from pgqueue.version import __version__
+from pgqueue.why import Explanation, Gate, GateCode, GateLevel
 from pgqueue.worker import Worker
 from pgqueue.worker.engine import Health
 
@@ -94,8 +96,12 @@ __all__ = [
     "EndpointBusy",
     "EnqueueManyResult",
     "EnqueueResult",
+    "Explanation",
     "Exponential",
     "FilterTooBroad",
+    "Gate",
+    "GateCode",
+    "GateLevel",
     "Handlers",
     "Health",
     "Histogram",
@@ -142,6 +148,8 @@ __all__ = [
     "UnknownKind",
     "WaitTimeout",
     "Worker",
+    "WorkerJob",
+    "WorkerState",
     "__version__",
     "embedded",
     "errors",

@@ -29,14 +29,16 @@ from pgqueue.cli.schedules import schedules
 from pgqueue.cli.schema import grant, migrate
 from pgqueue.cli.server import server
 from pgqueue.cli.upkeep import maintain
+from pgqueue.cli.why import why
 from pgqueue.cli.worker import worker
+from pgqueue.cli.workers import workers
 
 THEMES: dict[str, tuple[click.Command, ...]] = {
     "The schema": (migrate, grant),
-    "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
+    "Jobs": (enqueue, jobs, job, why, retry, redrive, cancel),
     "Queues": (stats, pause, resume, purge),
     "Schedules": (schedules, schedule),
-    "Run": (worker, scheduler, maintain, cron, doctor),
+    "Run": (worker, workers, scheduler, maintain, cron, doctor),
     "Try": (server, demo, bench),
 }
 

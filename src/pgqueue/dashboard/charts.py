@@ -7,6 +7,7 @@ column's <title> gives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,13 +17,20 @@ from markupsafe import Markup
 
 from pgqueue.dashboard.rendering import compact, length
 
+from pgqueue.models import JobState
+
 if TYPE_CHECKING:
     from pgqueue.models import JobDetail
 
-WIDTH, HEIGHT = 720, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 6, 10, 22
 _STEPS = (1, 2, 5)
 _EMPTY = Markup("")
+_TOP = 100.0
+"""The height of a picture in its own units; it is stretched to the place that it is given.
+
+Texts stand beside it as HTML, so that they are not stretched, whatever the screen.
+"""
+_FEW = 90
+"""Columns; more are too narrow for gaps between them."""
 
 
 @attrs.frozen
@@ -38,73 +46,54 @@ def _nice(top: float) -> float:
     """The least of 1, 2, 5, 10, 20, ... that is not below `top`."""
     if top <= 0:
         return 1
-    size = 1.0
-    while size < top:
-        size *= 10
-    while size / 10 >= top:
-        size /= 10
-    return next((size / 10 * step for step in _STEPS if size / 10 * step >= top), size)
+    size = 10.0 ** math.floor(math.log10(top))
+    return next((size * step for step in _STEPS if size * step >= top), size * 10)
 
 
-def _x(index: float, count: int) -> float:
-    return _LEFT + (WIDTH - _LEFT - _RIGHT) * index / max(count, 1)
+def _say(value: float, unit: str) -> str:
+    return length(value) if unit == "s" else compact(value)
 
 
-def _y(value: float, top: float) -> float:
-    return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / top
-
-
-def _frame(times: Sequence[datetime], top: float, unit: str) -> Markup:
-    parts = []
-    for part in (0, 0.5, 1):
-        y = _y(top * part, top)
-        label = length(top * part) if unit == "s" else compact(top * part)
-        parts.append(
-            Markup(
-                '<line class="{}" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
-                '<text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(
-                "axis" if part == 0 else "grid", _LEFT, WIDTH - _RIGHT, y, y, _LEFT - 8, y + 4,
-                "0" if part == 0 else label,
-            )
-        )  # fmt: skip
+def _picture(
+    label: str, times: Sequence[datetime], top: float, unit: str, inner: Sequence[Markup]
+) -> Markup:
+    """A picture with its axes."""
     count = len(times)
-    for index in sorted({0, count // 4, count // 2, 3 * count // 4, count - 1} - {-1}):
-        anchor = "start" if index == 0 else "end" if index == count - 1 else "middle"
-        x = _x(index + 0.5, count)
-        parts.append(
-            Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{:%H:%M}</text>').format(
-                x, HEIGHT - 5, anchor, times[index]
-            )
+    grid = _EMPTY.join(
+        Markup('<line class="{}" x1="0" x2="{}" y1="{}" y2="{}"/>').format(
+            "axis" if y == _TOP else "grid", count, y, y
         )
-    return _EMPTY.join(parts)
+        for y in (0, _TOP / 2, _TOP)
+    )
+    up = [_say(top, unit), _say(top / 2, unit), "0"]
+    along = [f"{times[int((count - 1) * part)]:%H:%M}" for part in (0, 0.25, 0.5, 0.75, 1)]
+    return Markup(
+        '<div class="chart"><div class="up" aria-hidden="true">{}</div>'
+        '<svg viewBox="0 0 {} {:g}" preserveAspectRatio="none" role="img" aria-label="{}">{}{}</svg>'
+        '<div class="along" aria-hidden="true">{}</div></div>'
+    ).format(_spans(up), count, _TOP, label, grid, _EMPTY.join(inner), _spans(along))
+
+
+def _spans(texts: Sequence[str]) -> Markup:
+    return _EMPTY.join(Markup("<span>{}</span>").format(text) for text in texts)
 
 
 def _slots(times: Sequence[datetime], series: Sequence[Series], unit: str) -> Markup:
     """Invisible columns that say their values when they are pointed at."""
-    count = len(times)
-    width = _x(1, count) - _x(0, count)
     parts = []
     for index, time in enumerate(times):
         shown = [
-            f"{each.label}: {length(value) if unit == 's' else compact(value)}"
+            f"{each.label}: {_say(value, unit)}"
             for each in series
             if (value := each.values[index]) is not None
         ]
         said = "\n".join([f"{time:%Y-%m-%d %H:%M} UTC", *shown])
         parts.append(
             Markup(
-                '<rect class="slot" x="{:.1f}" y="{}" width="{:.2f}" height="{}">'
-                "<title>{}</title></rect>"
-            ).format(_x(index, count), _TOP, width, HEIGHT - _TOP - _BOTTOM, said)
+                '<rect class="slot" x="{}" y="0" width="1" height="{:g}"><title>{}</title></rect>'
+            ).format(index, _TOP, said)
         )
     return _EMPTY.join(parts)
-
-
-def _svg(label: str, inner: Markup, height: float = HEIGHT, style: str = "chart") -> Markup:
-    return Markup('<svg class="{}" viewBox="0 0 {} {:g}" role="img" aria-label="{}">{}</svg>').format(
-        style, WIDTH, height, label, inner
-    )
 
 
 def bars(label: str, times: Sequence[datetime], series: Sequence[Series]) -> Markup:
@@ -112,23 +101,20 @@ def bars(label: str, times: Sequence[datetime], series: Sequence[Series]) -> Mar
     count = len(times)
     totals = [sum(each.values[i] or 0 for each in series) for i in range(count)]
     top = _nice(max(totals, default=0))
-    gap = 0.18 if count <= 90 else 0.0  # noqa: PLR2004 - more are too narrow for gaps
-    width = max((_x(1, count) - _x(0, count)) * (1 - gap), 0.8)
-    parts = [_frame(times, top, "")]
+    gap = 0.2 if count <= _FEW else 0.0
+    parts = []
     for index in range(count):
         base = 0.0
         for each in series:
-            value = each.values[index] or 0
-            if value:
-                y = _y(base + value, top)
+            height = _TOP * (each.values[index] or 0) / top
+            if height:
+                base += height
                 parts.append(
                     Markup(
-                        '<rect class="bar-{}" x="{:.1f}" y="{:.1f}" width="{:.2f}" height="{:.1f}"/>'
-                    ).format(each.style, _x(index + gap / 2, count), y, width, _y(base, top) - y)
+                        '<rect class="bar-{}" x="{:g}" y="{:.2f}" width="{:g}" height="{:.2f}"/>'
+                    ).format(each.style, index + gap / 2, _TOP - base, 1 - gap, height)
                 )
-            base += value
-    parts.append(_slots(times, series, ""))
-    return _svg(label, _EMPTY.join(parts))
+    return _picture(label, times, top, "", [*parts, _slots(times, series, "")])
 
 
 def lines(
@@ -136,26 +122,21 @@ def lines(
 ) -> Markup:
     """Lines; they have gaps where nothing is known."""
     top = _nice(max((v for each in series for v in each.values if v is not None), default=0))
-    parts = [_frame(times, top, unit)]
-    for each in series:
-        path = _path(each.values, lambda i: _x(i + 0.5, len(times)), lambda v: _y(v, top))
-        parts.append(Markup('<path class="line-{}" d="{}"/>').format(each.style, path))
-    parts.append(_slots(times, series, unit))
-    return _svg(label, _EMPTY.join(parts))
+    parts = [
+        Markup('<path class="line-{}" d="{}"/>').format(each.style, _path(each.values, top))
+        for each in series
+    ]
+    return _picture(label, times, top, unit, [*parts, _slots(times, series, unit)])
 
 
-def _path(values: Sequence[float | None], x: object, y: object) -> str:
-    assert callable(x)
-    assert callable(y)
-    parts, pen = [], "M"
+def _path(values: Sequence[float | None], top: float) -> str:
+    parts, begun = [], False
     for index, value in enumerate(values):
-        if value is None:
-            pen = "M"
-            continue
-        parts.append(f"{pen}{x(index):.1f} {y(value):.1f}")
-        if pen == "M":
-            parts.append("h0.1")  # a value alone is a dot
-        pen = "L"
+        if value is not None:
+            y = _TOP - _TOP * value / top
+            # A value alone is a short line.
+            parts.append(f"L{index + 0.5:g} {y:.2f}" if begun else f"M{index + 0.3:g} {y:.2f}h0.2")
+        begun = value is not None
     return "".join(parts)
 
 
@@ -176,6 +157,9 @@ def spark(label: str, values: Sequence[float]) -> Markup:
     ).format(width, height, label, line, width, height, height, line)
 
 
+_MOST_PARTS = 24
+
+
 @attrs.frozen
 class Stretch:
     """A part of a job's life."""
@@ -190,28 +174,32 @@ def stretches(job: JobDetail, now: datetime) -> list[Stretch]:
     """A job's life in parts: waits, attempts and the pauses between, as far as it is known."""
     found: list[Stretch] = []
     at = job.enqueued_at
-    good = ("skipped", "snoozed")
     for each in job.history:
         if each.started is None or each.ended is None:
             continue
         if each.started > at:
             style, label = ("wait", "waited") if not found else ("backoff", "waited")
             found.append(Stretch(style, label, at, each.started))
-        style = "good" if each.outcome in good else "bad"
-        found.append(Stretch(style, f"attempt {each.attempt} {each.outcome}", each.started, each.ended))
+        style = "good" if each.outcome in ("skipped", "snoozed") else "bad"
+        label = f"attempt {each.attempt} {each.outcome}"
+        found.append(Stretch(style, label, each.started, each.ended))
         at = max(at, each.ended)
-    if job.claimed_at is not None and job.claimed_at >= at and (
-        job.finished_at is not None or job.lease_until is not None
-    ):
-        if job.claimed_at > at:
-            found.append(Stretch("backoff" if found else "wait", "waited", at, job.claimed_at))
-        end = job.finished_at or now
-        style = "run" if job.finished_at is None else "good" if str(job.state) == "succeeded" else "bad"
-        what = "runs" if job.finished_at is None else str(job.state)
-        found.append(Stretch(style, f"attempt {job.attempt} {what}", job.claimed_at, end))
+    claimed = job.claimed_at
+    waits = "backoff" if found else "wait"
+    if claimed is not None and claimed >= at and (job.finished_at or job.lease_until):
+        if claimed > at:
+            found.append(Stretch(waits, "waited", at, claimed))
+        found.append(_last(job, claimed, now))
     elif job.finished_at is None and now > at:
-        found.append(Stretch("backoff" if found else "wait", "waits", at, now))
+        found.append(Stretch(waits, "waits", at, now))
     return found
+
+
+def _last(job: JobDetail, claimed: datetime, now: datetime) -> Stretch:
+    if job.finished_at is None:
+        return Stretch("run", f"attempt {job.attempt} runs", claimed, now)
+    style = "good" if job.state is JobState.SUCCEEDED else "bad"
+    return Stretch(style, f"attempt {job.attempt} {job.state}", claimed, job.finished_at)
 
 
 def timeline(job: JobDetail, now: datetime) -> Markup:
@@ -219,26 +207,21 @@ def timeline(job: JobDetail, now: datetime) -> Markup:
     parts = stretches(job, now)
     if not parts:
         return _EMPTY
-    begin, end = parts[0].begin, max(each.end for each in parts)
-    whole = max((end - begin).total_seconds(), 0.001)
-    row, left = 27, 172
-    scale = (WIDTH - left - 70) / whole
-    drawn = []
-    for index, each in enumerate(parts[-24:]):
-        x = left + (each.begin - begin).total_seconds() * scale
-        width = max((each.end - each.begin).total_seconds() * scale, 3)
-        y = index * row
-        took = length(max(each.end - each.begin, timedelta(0)))
-        drawn.append(
+    begin = parts[0].begin
+    whole = max((max(each.end for each in parts) - begin).total_seconds(), 0.001)
+    rows = []
+    for each in parts[-_MOST_PARTS:]:
+        took = max(each.end - each.begin, timedelta(0))
+        rows.append(
             Markup(
-                '<text class="on" x="0" y="{}">{}</text>'
-                '<rect class="{}" x="{:.1f}" y="{}" width="{:.1f}" height="17" rx="3">'
-                "<title>{:%H:%M:%S} – {:%H:%M:%S} UTC</title></rect>"
-                '<text x="{:.1f}" y="{}">{}</text>'
+                "<li><span>{}</span>"
+                '<svg viewBox="0 0 {:g} 1" preserveAspectRatio="none" aria-hidden="true">'
+                '<rect class="{}" x="{:.3f}" y="0" width="{:.3f}" height="1">'
+                "<title>{:%H:%M:%S} – {:%H:%M:%S} UTC</title></rect></svg><span>{}</span></li>"
             ).format(
-                y + 15, each.label, each.style, x, y + 2, width, each.begin, each.end,
-                x + width + 7, y + 15, took,
+                each.label, _TOP, each.style,
+                _TOP * min((each.begin - begin).total_seconds() / whole, 0.994),
+                max(_TOP * took.total_seconds() / whole, 0.6), each.begin, each.end, length(took),
             )
         )  # fmt: skip
-    height = len(drawn) * row
-    return _svg("What became of the job, part by part", _EMPTY.join(drawn), height, "chart timeline")
+    return Markup('<ol class="timeline">{}</ol>').format(_EMPTY.join(rows))

@@ -22,7 +22,8 @@ SPANS = {
     "day": ("Day", timedelta(days=1), timedelta(minutes=10)),
     "week": ("Week", timedelta(days=7), timedelta(hours=2)),
 }
-_LATELY = timedelta(minutes=10)
+MINUTE = timedelta(minutes=1)
+_LATELY = 10 * MINUTE
 _SPARKS = 30
 
 
@@ -38,22 +39,28 @@ class Figures:
     span: str
     times: Sequence[datetime]
     minutes: Sequence[Minute]
+    recent: Sequence[Minute]
+    """The last ten, whatever the span."""
 
     @classmethod
     def read(cls, visit: Visit, span: str, queue: str | None = None) -> Self:
         """Reads them."""
         _, back, every = SPANS[span]
-        # Whole spans, so that columns stay where they are when time goes on.
-        last = datetime.fromtimestamp(
-            visit.now.timestamp() // every.total_seconds() * every.total_seconds(), visit.now.tzinfo
-        )
-        first = last - back + every
+        # Whole spans, so that columns stay where they are when time goes on. The one that is not
+        # over yet is left out: it would look like a fall.
+        size = every.total_seconds()
+        end = datetime.fromtimestamp(visit.now.timestamp() // size * size, visit.now.tzinfo)
+        first = end - back
         operations = visit.desk.client.operations
-        found = visit.read(
-            lambda conn: operations.history(queue, since=first, every=every, conn=conn)
-        )
-        count = int(back / every)
-        return cls(span, [first + every * i for i in range(count)], found)
+
+        def look(conn: object) -> tuple[Sequence[Minute], Sequence[Minute]]:
+            return (
+                operations.history(queue, since=first, until=end, every=every, conn=conn),
+                operations.history(queue, since=_LATELY + MINUTE, conn=conn),
+            )
+
+        found, recent = visit.read(look)
+        return cls(span, [first + every * i for i in range(int(back / every))], found, recent)
 
     def _by_time(self) -> list[Minute | None]:
         found: dict[datetime, list[Minute]] = {}
@@ -62,19 +69,17 @@ class Figures:
         return [total(found[time]) if time in found else None for time in self.times]
 
     def _lately(self, queue: str | None = None) -> list[Minute]:
-        since = self.times[-1] - _LATELY
-        return [
-            each for each in self.minutes
-            if each.start >= since and queue in (None, each.queue)
-        ]  # fmt: skip
+        return [each for each in self.recent if queue in (None, each.queue)]
 
     def rate(self, queue: str | None = None) -> float | None:
-        """Jobs that ended in a minute, over the last ten; None where no minute is stored."""
+        """Jobs that ended in a minute, over the last ten; None where nothing happened."""
         lately = self._lately(queue)
         if not lately:
             return None
-        whole = max((self.times[-1] - min(e.start for e in lately)) / timedelta(minutes=1), 1)
-        return sum(each.finished for each in lately) / whole
+        # Of a queue that is newer, since its first minute.
+        starts = [each.start for each in lately]
+        minutes = max((max(starts) - min(starts)) / MINUTE + 1, 1)
+        return sum(each.finished for each in lately) / minutes
 
     def wait(self, queue: str | None = None) -> Histogram:
         """How long jobs waited, lately."""

@@ -45,7 +45,7 @@ def templates() -> jinja2.Environment:
     )
     made.filters.update(
         ago=ago, span=length, number=number, compact=compact, quantity=quantity, size=size,
-        pretty=pretty, moment=moment, share=share, utc=utc,
+        pretty=pretty, moment=moment, since=since, utc=utc,
     )  # fmt: skip
     return made
 
@@ -67,9 +67,9 @@ def compact(value: float | None) -> str:
     raise AssertionError  # pragma: no cover - the last unit takes all
 
 
-def share(part: float, whole: float) -> str:
-    """`12 %`."""
-    return "–" if not whole else f"{100 * part / whole:.0f} %"
+def since(seconds: float) -> str:
+    """How old something is: `just now`, `3s ago`."""
+    return "just now" if seconds < 1 else f"{length(seconds)} ago"
 
 
 def length(value: timedelta | float | None) -> str:

@@ -25,7 +25,9 @@ declare
         'select on ' || (
             select string_agg(c.oid::regclass::text, ', ') from pg_class c
             where c.relnamespace = '@extschema@'::regnamespace and c.relkind in ('r', 'p', 'v') and c.relname <> 'secret'
-        )
+        ),
+        -- When the upkeep was last done, and whether a job ever was.
+        'select on sequence @extschema@.job_id_seq, @extschema@.promote_floor, @extschema@.reap_due, @extschema@.reap_rescan'
     ];
     -- Row security keeps it to rows of its own. It has no right to write a token, and so cannot claim.
     v_own text[] := v_produce || array[
@@ -48,7 +50,7 @@ declare
         '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due, @extschema@.minutes_due',
         'usage on sequence @extschema@.schedule_id_seq',
         'insert, update, delete on @extschema@.schedule, @extschema@.schedule_run',
-        'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
+        'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper, @extschema@.worker',
         'delete, update (requested_at) on @extschema@.poke_request',
         'insert, update on @extschema@.queue',
         'insert, update on @extschema@.minute',
@@ -88,7 +90,7 @@ begin
             when p.proname ~ '^_' or p.proname = 'clock' or access = 'cron' then true
             when access = 'worker' then p.proname not in ('poke', 'run_minute', 'put_secret', 'remove_secret')
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
-            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures')
+            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures', 'workers')
             else p.proname in (
                 'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge', 'edit', 'delete',
                 'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'

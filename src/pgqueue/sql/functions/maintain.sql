@@ -23,6 +23,7 @@ declare
     v_schedules boolean := has_table_privilege('@extschema@.schedule', 'delete');
     v_pokes boolean := has_table_privilege('@extschema@.poke_request', 'delete');
     v_minutes boolean := has_table_privilege('@extschema@.attempt_end', 'delete');
+    v_workers boolean := has_table_privilege('@extschema@.worker', 'delete');
 begin
     if v_schedules then
         perform @extschema@.tick(least(maintain.count, 200));
@@ -66,6 +67,11 @@ begin
         delete from @extschema@.sleeper s where s.ctid = any (array(
             select s.ctid from @extschema@.sleeper s where s.until < v_now - interval '1 hour' for update skip locked
         ));
+        if v_workers then
+            delete from @extschema@.worker w where w.id = any (array(
+                select w.id from @extschema@.worker w where w.beat_at < v_now - interval '1 hour' for update skip locked
+            ));
+        end if;
         perform @extschema@._end_turn('@extschema@.lanes_rescan', v_now, '10 seconds');
     elsif @extschema@._take_turn('@extschema@.lanes_due', v_now, '1 second') then
         perform @extschema@._fold_lanes(false);
