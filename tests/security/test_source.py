@@ -58,6 +58,8 @@ PASTED: dict[str, set[str]] = {
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
+    "transfer/dump.py": {"_WAITING", "lines.job_as_json('j')", "order", "place"},
+    "transfer/others.py": {"flags"},
 }  # fmt: skip
 # Names in EXECUTE are of the catalog (regclass, regprocedure), constants, or quoted by %I.
 DYNAMIC = {

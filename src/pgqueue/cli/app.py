@@ -28,6 +28,7 @@ from pgqueue.cli.scheduler import scheduler
 from pgqueue.cli.schedules import schedules
 from pgqueue.cli.schema import grant, migrate
 from pgqueue.cli.server import server
+from pgqueue.cli.transfer import export, import_, take_over_
 from pgqueue.cli.upkeep import maintain
 from pgqueue.cli.why import why
 from pgqueue.cli.worker import worker
@@ -37,6 +38,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "The schema": (migrate, grant),
     "Jobs": (enqueue, jobs, job, why, retry, redrive, cancel),
     "Queues": (stats, pause, resume, purge),
+    "Move": (export, import_, take_over_),
     "Schedules": (schedules, schedule),
     "Run": (worker, workers, scheduler, maintain, cron, doctor),
     "Try": (server, demo, bench),
