@@ -28,6 +28,7 @@ from pgqueue.cli.scheduler import scheduler
 from pgqueue.cli.schedules import schedules
 from pgqueue.cli.schema import grant, migrate
 from pgqueue.cli.server import server
+from pgqueue.cli.top import top
 from pgqueue.cli.transfer import export, import_, take_over_
 from pgqueue.cli.upkeep import maintain
 from pgqueue.cli.why import why
@@ -40,7 +41,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Queues": (stats, pause, resume, purge),
     "Move": (export, import_, take_over_),
     "Schedules": (schedules, schedule),
-    "Run": (worker, workers, scheduler, maintain, cron, doctor),
+    "Run": (worker, workers, top, scheduler, maintain, cron, doctor),
     "Try": (server, demo, bench),
 }
 
