@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pgqueue.cli import output
 from pgqueue.cli.command import Command
+from pgqueue.cli.confirm import confirm
 from pgqueue.cli.exits import Exit
-from pgqueue.cli.queues import confirm
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.models import JobState
 from pgqueue.operations import JobFilter
