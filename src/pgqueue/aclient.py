@@ -17,6 +17,8 @@ from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
 from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
+from pgqueue.operations import AsyncOperations
+from pgqueue.registry import RegistryStatements
 from pgqueue.schedules import AsyncSchedules
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
@@ -24,6 +26,7 @@ from pgqueue.statements import (
     Statements,
     raise_lost,
 )
+from pgqueue.why import WhyStatements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from pgqueue.copytext import BulkJob
     from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
+    from pgqueue.registry import WorkerState
     from pgqueue.retry import RetryPolicy
+    from pgqueue.why import Explanation
 
 T = TypeVar("T")
 
@@ -62,6 +67,9 @@ class AsyncClient:
         )
         self._floors = Floors()
         self._schedules = AsyncSchedules(self.driver, schema)
+        self._operations = AsyncOperations(self.driver, schema, self)
+        self._registry = RegistryStatements(schema)
+        self._why = WhyStatements(schema)
 
     @property
     def schema(self) -> str:
@@ -77,6 +85,11 @@ class AsyncClient:
     def schedules(self) -> AsyncSchedules:
         """See `Client.schedules`."""
         return self._schedules
+
+    @property
+    def operations(self) -> AsyncOperations:
+        """What operators see and do: lists, figures, bulk actions, the switch, the audit log."""
+        return self._operations
 
     async def __aenter__(self) -> Self:
         return self
@@ -386,3 +399,32 @@ class AsyncClient:
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 2, WAIT_MOST)
         return await self.get(job_id)
+
+    # Why
+
+    async def workers(self, *, conn: Any = None) -> builtins.list[WorkerState]:  # noqa: ANN401
+        """See `Client.workers`."""
+        return await self._run(self._registry.workers(), conn)
+
+    async def why(self, job_id: int, *, conn: Any = None) -> Explanation:  # noqa: ANN401
+        """See `Client.why`."""
+        return await self._run(self._why.job(job_id), conn)
+
+    async def why_queue(self, queue: str, *, conn: Any = None) -> Explanation:  # noqa: ANN401
+        """See `Client.why_queue`."""
+        return await self._run(self._why.queue(queue), conn)
+
+    async def why_key(
+        self,
+        dedupe_key: str,
+        *,
+        kind: str | None = None,
+        queue: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> Explanation:
+        """See `Client.why_key`."""
+        return await self._run(self._why.key(dedupe_key, kind, queue), conn)
+
+    async def why_schedule(self, name: str, *, conn: Any = None) -> Explanation:  # noqa: ANN401
+        """See `Client.why_schedule`."""
+        return await self._run(self._why.schedule(name), conn)

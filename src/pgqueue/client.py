@@ -15,6 +15,8 @@ from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
 from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
+from pgqueue.operations import Operations
+from pgqueue.registry import RegistryStatements
 from pgqueue.schedules import Schedules
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
@@ -22,6 +24,7 @@ from pgqueue.statements import (
     Statements,
     raise_lost,
 )
+from pgqueue.why import WhyStatements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
     from pgqueue.copytext import BulkJob
     from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
+    from pgqueue.registry import WorkerState
     from pgqueue.retry import RetryPolicy
+    from pgqueue.why import Explanation
 
 T = TypeVar("T")
 WAIT_FIRST = 0.005
@@ -84,6 +89,9 @@ class Client:
         )
         self._floors = Floors()
         self._schedules = Schedules(self.driver, schema)
+        self._operations = Operations(self.driver, schema, self)
+        self._registry = RegistryStatements(schema)
+        self._why = WhyStatements(schema)
 
     @property
     def schema(self) -> str:
@@ -99,6 +107,11 @@ class Client:
     def schedules(self) -> Schedules:
         """The operations on schedules: recurring enqueues."""
         return self._schedules
+
+    @property
+    def operations(self) -> Operations:
+        """What operators see and do: lists, figures, bulk actions, the switch, the audit log."""
+        return self._operations
 
     def __enter__(self) -> Self:
         return self
@@ -536,3 +549,50 @@ class Client:
             time.sleep(min(pause, left))
             pause = min(pause * 2, WAIT_MOST)
         return self.get(job_id)
+
+    # Why
+
+    def workers(self, *, conn: Any = None) -> builtins.list[WorkerState]:  # noqa: ANN401
+        """The processes of workers, and schedulers, that say that they live, the latest first.
+
+        Each says so every ten seconds, and is taken out when it stops in order; one that is silent
+        for an hour is forgotten. Endpoints, and loops of your own around `claim`, are not among
+        them.
+        """
+        return self._run(self._registry.workers(), conn)
+
+    def why(self, job_id: int, *, conn: Any = None) -> Explanation:  # noqa: ANN401
+        """Why a job does not run: what holds it now, what comes behind that, and what to do.
+
+        All facts are of one moment, and come with one statement, which is bounded: it takes no
+        longer with millions of jobs. A job that runs, is finished or does not exist is told of as
+        well; this raises no `JobNotFound`.
+        """
+        return self._run(self._why.job(job_id), conn)
+
+    def why_queue(self, queue: str, *, conn: Any = None) -> Explanation:  # noqa: ANN401
+        """The same for the jobs of a queue as a whole."""
+        return self._run(self._why.queue(queue), conn)
+
+    def why_key(
+        self,
+        dedupe_key: str,
+        *,
+        kind: str | None = None,
+        queue: str | None = None,
+        conn: Any = None,  # noqa: ANN401
+    ) -> Explanation:
+        """Which job holds a dedupe key, so that an enqueue is answered with that one.
+
+        Args:
+            dedupe_key: the key, of the session's tenant.
+            kind: whose key it is; None: looks among the kinds of live workers and of the first jobs
+                of `queue`, and so may miss one.
+            queue: only a job of this queue.
+            conn: as in `enqueue`.
+        """
+        return self._run(self._why.key(dedupe_key, kind, queue), conn)
+
+    def why_schedule(self, name: str, *, conn: Any = None) -> Explanation:  # noqa: ANN401
+        """Why a schedule enqueues nothing: its next slot, or what keeps it from firing."""
+        return self._run(self._why.schedule(name), conn)

@@ -97,11 +97,12 @@ def summaries(rows: list[Row]) -> list[models.JobSummary]:
 
 
 def _attempt(entry: Mapping[str, Any]) -> models.Attempt:
-    times = {name: _time(entry[name]) if name in entry else None for name in ("started", "ended")}
+    times = {name: moment(entry[name]) if name in entry else None for name in ("started", "ended")}
     return models.Attempt(**{**entry, **times})
 
 
-def _time(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """A time out of JSON, in UTC."""
     # Postgres leaves out zeros at the end of a fraction, which Python 3.10 does not read.
     full = re.sub(r"\.\d+", lambda fraction: fraction[0].ljust(7, "0"), text)
     return datetime.fromisoformat(full).astimezone(timezone.utc)

@@ -51,6 +51,11 @@ PASTED: dict[str, set[str]] = {
     "guarded.py": {"setting", "value", "call", "columns", "guard", "source"},
     "migrate.py": {"lock_timeout", "name", "value", "checked_schema(schema)", "migration.version",
                    "migration.name"},
+    # Conditions are constants with %s for what is asked; columns and keys are constants.
+    "operations/search.py": {"_ARCHIVED", "_JOB", "_READY", "_named(names)", "columns",
+                             "found.text", "keys", "only", "self._lanes()", "source", "waits"},
+    "operations/statements.py": {"EVERY_QUEUE", "_AUDIT", "_CLAIMED", "_MINUTE", "before", "calls",
+                                 "only", "start", "where"},
     "schedules/statements.py": {"given", "where", "_OURS", "_COLUMNS"},
     # A script to be printed, too: values by literal(), the schema's name in quotes, and constants.
     "pg_cron/api.py": {"only", "self._quoted"},
@@ -62,6 +67,8 @@ PASTED: dict[str, set[str]] = {
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
+    "transfer/dump.py": {"_WAITING", "lines.job_as_json('j')", "order", "place"},
+    "transfer/others.py": {"flags"},
 }  # fmt: skip
 # Names in EXECUTE are of the catalog (regclass, regprocedure), constants, or quoted by %I.
 DYNAMIC = {

@@ -22,21 +22,28 @@ from pgqueue.cli.enqueue import enqueue
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.job import job
 from pgqueue.cli.jobs import jobs
+from pgqueue.cli.operate import audit, edit, history
 from pgqueue.cli.queues import pause, purge, resume, stats
+from pgqueue.cli.run import run as run_one
 from pgqueue.cli.schedule import schedule
 from pgqueue.cli.scheduler import scheduler
 from pgqueue.cli.schedules import schedules
 from pgqueue.cli.schema import grant, migrate
 from pgqueue.cli.server import server
+from pgqueue.cli.top import top
+from pgqueue.cli.transfer import export, import_, take_over_
 from pgqueue.cli.upkeep import maintain
+from pgqueue.cli.why import why
 from pgqueue.cli.worker import worker
+from pgqueue.cli.workers import workers
 
 THEMES: dict[str, tuple[click.Command, ...]] = {
     "The schema": (migrate, grant),
-    "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
-    "Queues": (stats, pause, resume, purge),
+    "Jobs": (enqueue, jobs, job, why, edit, run_one, retry, redrive, cancel),
+    "Queues": (stats, history, pause, resume, purge, audit),
+    "Move": (export, import_, take_over_),
     "Schedules": (schedules, schedule),
-    "Run": (worker, scheduler, maintain, cron, doctor),
+    "Run": (worker, workers, top, scheduler, maintain, cron, doctor),
     "Try": (server, demo, bench),
 }
 

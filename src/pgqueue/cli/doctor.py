@@ -13,7 +13,6 @@ from pgqueue.aclient import AsyncClient
 from pgqueue.cli import output, params
 from pgqueue.cli.command import Command
 from pgqueue.cli.exits import Exit
-from pgqueue.cli.report import printable
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.doctor import Finding, Level, aexamine
 from pgqueue.words import quantity
@@ -26,8 +25,6 @@ _STYLES = {
     Level.OK: "green",
 }
 _LEVEL_WIDTH = len("critical") + 2
-_NARROWEST = 40
-"""Columns below which text is wrapped no further."""
 
 
 @click.command(cls=Command)
@@ -63,9 +60,9 @@ def _show(found: Sequence[Finding], *, everything: bool) -> None:
         style = _STYLES[finding.level]
         level = str(finding.level).ljust(_LEVEL_WIDTH)
         head = Text.assemble((level, style), finding.check.ljust(width))
-        _hang(head, Text(finding.seen))
+        output.hang(head, Text(finding.seen))
         if finding.advice:
-            _hang(Text(" " * len(head)), Text(f"-> {finding.advice}", style="dim"))
+            output.hang(Text(" " * len(head)), Text(f"-> {finding.advice}", style="dim"))
     output.say(_sum(found))
 
 
@@ -80,14 +77,3 @@ def _sum(found: Sequence[Finding]) -> str:
     ]
     told = ", ".join(filter(None, parts))
     return f"{told}; {quantity(well, 'check')} well" if told else f"all {well} checks are well"
-
-
-def _hang(head: Text, text: Text) -> None:
-    """`text` behind `head`: wrapped on a terminal, each line below the first; else on one line."""
-    console = output.terminal()
-    text.plain = printable(" ".join(text.plain.split()))
-    width = max(_NARROWEST, console.width - len(head))
-    for line in text.wrap(console, width) if console.is_terminal else [text]:
-        line.rstrip()
-        console.print(Text.assemble(head, line), soft_wrap=True)
-        head = Text(" " * len(head))

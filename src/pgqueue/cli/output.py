@@ -20,6 +20,8 @@ from rich.text import Text
 from pgqueue.cli.report import printable
 
 _LINE = 76
+_NARROWEST = 40
+"""Columns below which hanging text is wrapped no further."""
 _BEYOND_JSON = re.compile(r"[\x7f-\x9f]")
 """What steers a terminal and need not be escaped in JSON."""
 _STYLES = {
@@ -162,6 +164,17 @@ def block(title: str, text: str, *, style: str = "") -> None:
     console.print(Text(title, style="bold"), soft_wrap=True)
     for line in text.splitlines():
         console.print(Text(f"  {printable(line)}", style=style), soft_wrap=True)
+
+
+def hang(head: Text, text: Text) -> None:
+    """`text` behind `head`: wrapped on a terminal, each line below the first; else on one line."""
+    console = terminal()
+    text.plain = printable(" ".join(text.plain.split()))
+    width = max(_NARROWEST, console.width - len(head))
+    for line in text.wrap(console, width) if console.is_terminal else [text]:
+        line.rstrip()
+        console.print(Text.assemble(head, line), soft_wrap=True)
+        head = Text(" " * len(head))
 
 
 def answer(json: bool, value: Mapping[str, Any], text: str) -> None:  # noqa: FBT001 - the session's flag

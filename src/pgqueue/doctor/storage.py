@@ -8,6 +8,7 @@ import attrs
 
 from pgqueue.doctor.findings import Level, Sign, critical, notice, ok, warning
 from pgqueue.doctor.patient import Patient
+from pgqueue.sessions import HOLDERS
 from pgqueue.words import quantity, size, span
 
 _WORSE = 12
@@ -15,20 +16,6 @@ _MANY = 10
 """Times a limit that make a warning critical: of time, and of counts."""
 _SHOWN = 5
 """So many holders of old snapshots are named."""
-# Which rows vacuum may remove from a database, its own sessions decide, and standbys' feedback.
-_SESSIONS = """
-select a.pid, coalesce(a.application_name, ''), coalesce(quote_ident(a.usename), ''), a.state,
-    left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100),
-    extract(epoch from clock_timestamp() - a.xact_start)::float8,
-    greatest(age(a.backend_xmin), age(a.backend_xid))
-from pg_stat_activity a
-where a.datname = current_database() and a.pid <> pg_backend_pid()
-    and (a.backend_xmin is not null or a.backend_xid is not null)
-    and coalesce(a.backend_type, '') not in ('autovacuum worker', 'walsender')
-    and coalesce(a.query, '') !~* '^\\s*vacuum'
-order by 6 desc nulls last, 7 desc
-limit 100
-"""
 _PREPARED = """
 select p.gid, p.owner::text, extract(epoch from clock_timestamp() - p.prepared)::float8,
     age(p.transaction)
@@ -101,7 +88,7 @@ async def horizon(patient: Patient) -> list[Sign]:
     """Who keeps vacuum from removing dead rows."""
     signs: list[Sign] = []
     oldest, hidden = 0.0, 0
-    for pid, program, user, state, query, seconds, xids in await patient.ask(_SESSIONS):
+    for pid, program, user, state, query, seconds, xids, _ in await patient.ask(HOLDERS):
         level = _level(patient, seconds, xids)
         hidden += seconds is None
         oldest = max(oldest, seconds or 0.0)

@@ -58,8 +58,15 @@ class ClaimLoop:
         settler: Settler,
         control: JobControl,
         on_deaf: Callable[[], None] = lambda: None,
+        *,
+        name: str,
+        sleeper: str,
     ) -> None:
-        """`on_deaf` is called when it turns out that no rings arrive."""
+        """`on_deaf` is called when it turns out that no rings arrive.
+
+        Jobs show that `name` claimed them; `sleeper` is the one by which this loop is rung, and no
+        other.
+        """
         self._link = link
         self._statements = statements
         self._options = options
@@ -67,14 +74,12 @@ class ClaimLoop:
         self._leases = leases
         self._settler = settler
         self._control = control
-        self._name = options.unique_name()
+        self._name = name
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
         self._demand = Demand(pool, options.prefetch)
         self._portion = Portion(LARGEST_CLAIM)
-        self._doorbell = Doorbell(
-            link, statements, options.queues, self._kinds, self._name, on_deaf
-        )
+        self._doorbell = Doorbell(link, statements, options.queues, self._kinds, sleeper, on_deaf)
         self._changed = asyncio.Event()
         self._stopping = False
         self._naps = 0

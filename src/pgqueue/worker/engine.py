@@ -21,6 +21,7 @@ from pgqueue.worker.heartbeat import Heartbeat
 from pgqueue.worker.idleness import Idleness
 from pgqueue.worker.leases import Leases
 from pgqueue.worker.link import Link
+from pgqueue.worker.presence import Presence
 from pgqueue.worker.settle import Settler
 from pgqueue.worker.shutdown import Shutdown
 from pgqueue.worker.thread_pool import ThreadPool
@@ -89,12 +90,24 @@ class Engine:
             handlers.tell if handlers.observed else None,
             handlers.redacted,
         )
+        self._name = options.unique_name()
+        self._presence = Presence(
+            statements.schema, self._name, options.queues, lambda: self._pools, options.concurrency
+        )
         self._heartbeat = Heartbeat(
-            self._async_driver, statements, self._leases, options.lease, self._hear_from_thread
+            self._async_driver,
+            statements,
+            self._leases,
+            options.lease,
+            self._hear_from_thread,
+            self._presence,
         )
         self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases)
         self._pools = self._make_pools(handlers)
-        self._claims = [self._claim_loop(pool) for pool in self._pools]
+        self._claims = [
+            self._claim_loop(pool, f"{self._name}/{number}" if number else self._name)
+            for number, pool in enumerate(self._pools)
+        ]
         self._told_deaf = False
 
     # Life
@@ -104,6 +117,7 @@ class Engine:
         if self._stopping.is_set():
             self._shutdown.hurry()
         self._shutdown.begin()
+        self._presence.stop()
         self._stopping.set()
         for claims in self._claims:
             claims.stop()
@@ -168,7 +182,7 @@ class Engine:
             pools.append(ThreadPool(handlers, sync_kinds, size, report, unwanted))
         return pools
 
-    def _claim_loop(self, pool: Pool) -> ClaimLoop:
+    def _claim_loop(self, pool: Pool, sleeper: str) -> ClaimLoop:
         return ClaimLoop(
             self._link("claiming"),
             self._statements,
@@ -178,6 +192,8 @@ class Engine:
             self._settler,
             self._control,
             self._tell_deaf,
+            name=self._name,
+            sleeper=sleeper,
         )
 
     def _tell_deaf(self) -> None:

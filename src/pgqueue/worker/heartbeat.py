@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pgqueue.models import Job
     from pgqueue.statements import Statements
     from pgqueue.worker.leases import Leases
+    from pgqueue.worker.presence import Presence
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -51,6 +52,7 @@ class Heartbeat(threading.Thread):
         leases: Leases,
         lease: timedelta,
         tell: Callable[[list[Job[Any]], list[Job[Any]]], None],
+        presence: Presence | None = None,
     ) -> None:
         """`tell` is called in this thread with the jobs that are lost and those to cancel."""
         super().__init__(name="pgqueue-heartbeat", daemon=True)
@@ -59,6 +61,7 @@ class Heartbeat(threading.Thread):
         self._leases = leases
         self._lease = lease
         self._tell = tell
+        self._presence = presence
         # A server that has not answered within half a beat or so is asked again while there is
         # time.
         self._link = Link(driver, "heartbeat", reply_timeout=max(third, 0.5))
@@ -95,6 +98,8 @@ class Heartbeat(threading.Thread):
 
     async def _live(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping:
+            if self._presence is not None:
+                await self._presence.beat(self._link)
             timer = loop.call_later(self.beat / 2, self._wake.set)
             await self._wake.wait()
             timer.cancel()
@@ -103,6 +108,8 @@ class Heartbeat(threading.Thread):
                 await self._renew(self._leases.due(time.monotonic(), self.beat * 0.75))
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat must come
                 logger.warning("the heartbeat failed, and tries again: %s", first_line(error))
+        if self._presence is not None:
+            await self._presence.leave(self._link)
         await self._link.close()
 
     async def _renew(self, due: Sequence[Job[Any]]) -> None:

@@ -25,7 +25,9 @@ declare
         'select on ' || (
             select string_agg(c.oid::regclass::text, ', ') from pg_class c
             where c.relnamespace = '@extschema@'::regnamespace and c.relkind in ('r', 'p', 'v') and c.relname <> 'secret'
-        )
+        ),
+        -- When the upkeep was last done, and whether a job ever was.
+        'select on sequence @extschema@.job_id_seq, @extschema@.promote_floor, @extschema@.reap_due, @extschema@.reap_rescan'
     ];
     -- Row security keeps these two to rows of their own. They may not read the archive's parts, by which the viewers of every
     -- tenant are known.
@@ -45,17 +47,24 @@ declare
         format('insert (%s), update (%1$s, last_job_id) on @extschema@.schedule',
             'name, kind, payload, cron, every, timezone, window_start, window_end, starts_at, ends_at, jitter, catch_up, grace, '
             'overlap, enabled, queue, priority, max_attempts, backoff, tags, metadata, ref, declared_by'),
-        'insert on @extschema@.schedule_run'
+        'insert on @extschema@.schedule_run',
+        'usage on sequence @extschema@.audit_id_seq',
+        'select, insert, update (affected) on @extschema@.audit'
     ];
     v_work text[] := v_produce || v_view || array[
         'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
         '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due, '
-        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due',
+        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due, @extschema@.minutes_due',
         'usage on sequence @extschema@.schedule_id_seq',
         'insert, update, delete on @extschema@.schedule, @extschema@.schedule_run',
-        'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
+        'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper, @extschema@.worker',
         'delete, update (requested_at) on @extschema@.poke_request',
         'insert, update on @extschema@.queue',
+        'insert, update on @extschema@.minute',
+        'insert, update, delete on @extschema@.attempt_end',
+        -- Nobody takes an entry back.
+        'usage on sequence @extschema@.audit_id_seq',
+        'insert, update (affected) on @extschema@.audit',
         -- retry() locks what it takes out, which needs the right to update.
         'insert, update, delete on @extschema@.archive',
         'execute on function @extschema@._partitions()'
@@ -90,10 +99,10 @@ begin
             when p.proname ~ '^_' or p.proname = 'clock' or access = 'cron' then true
             when access = 'worker' then p.proname not in ('poke', 'run_minute', 'put_secret', 'remove_secret')
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
-            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures')
+            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures', 'workers')
             when access = 'tenant_viewer' then p.proname in ('stats', 'next_slots')
             else p.proname in (
-                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge',
+                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge', 'edit', 'delete',
                 'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'
             )
         end
