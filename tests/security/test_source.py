@@ -55,6 +55,8 @@ PASTED: dict[str, set[str]] = {
                           "ours(schema, database)", "poke", "put", "quoted", "schema", "secret",
                           "values"},
     "pg_cron/where.py": {"self.user", "wanted"},
+    "why/statements.py": {"_HOLDERS", "HOLDERS"},
+    "registry.py": {"_COLUMNS"},
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},

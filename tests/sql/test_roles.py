@@ -24,7 +24,7 @@ ALLOWED = {
     "owner": set(CALLS),
     "worker": set(CALLS) - OWNERS - CRON,
     "producer": PRODUCERS,
-    "viewer": {"clock", "next_slots", "poke_failures", "stats"},
+    "viewer": {"clock", "next_slots", "poke_failures", "stats", "workers"},
     "acme": PRODUCERS
     | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"}
     | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},
@@ -50,6 +50,8 @@ BEYOND = {
     "give a schedule away": "update pgqueue.schedule set tenant = 'globex'",
     "forge a schedule's own": "insert into pgqueue.schedule (name, kind, every, next_run_at) values ('x', 'k', '1 h', now())",
     "delete jobs": "delete from pgqueue.job",
+    "read workers": "select * from pgqueue.worker",
+    "forge a worker": "insert into pgqueue.worker values ('w', 'h', 1, '1', now(), now(), '{}', '{}', 1)",
     "read secrets": "select * from pgqueue.secret",
     "lock a table": "lock table pgqueue.job in access exclusive mode",
     "take tokens": "update pgqueue.job set token = 1",
@@ -73,7 +75,7 @@ BEYOND_OF = {
     "viewer": {name for name in BEYOND if not name.startswith(("read", "copy out"))},
     "acme": {"take tokens", "hide a lane", "change settings", "wind a sequence", "add a table",
              "add a trigger", "replace a function", "drop a partition", "rotate partitions", "forge a policy",
-             "turn row security off", "read a part of it", "move a slot", "give a schedule away",
+             "turn row security off", "read a part of it", "read workers", "forge a worker", "move a slot", "give a schedule away",
              "forge a schedule's own"},
 }  # fmt: skip
 

@@ -135,7 +135,7 @@ def _running(job: Facts, holder: Facts, facts: Facts) -> Gate:
     return Gate(
         code=GateCode.RUNNING,
         level=GateLevel.FINE,
-        sentence=f"It runs since {when(job.must('claimed_at'), now)}, attempt {job['attempt']} of "
-        f"{job['max_attempts']}, on {_who(job)}{alive}; its lease is renewed until it ends.",
+        sentence=f"It was claimed {when(job.must('claimed_at'), now)}, attempt {job['attempt']} of "
+        f"{job['max_attempts']}, and runs on {_who(job)}{alive}; its lease is renewed until it ends.",
         facts={**_claim(job), "beat_at": holder.time("beat_at"), "registered": holder.has("id")},
     )
