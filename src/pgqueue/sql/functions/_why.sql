@@ -215,8 +215,9 @@ begin
             from @extschema@.queue q where q.name = '*' and q.paused_until > moment
         ),
         'last_id', @extschema@._why_register('@extschema@.job_id_seq'),
+        'sees_upkeep', has_sequence_privilege('@extschema@.promote_floor', 'usage, select'),
         -- The promoter's floor stays five seconds behind.
-        'upkeep_at', to_timestamp(@extschema@._why_register('@extschema@.promote_floor') / 1e6) + interval '5 seconds',
+        'upkeep_at', to_timestamp(nullif(@extschema@._why_register('@extschema@.promote_floor'), 0) / 1e6) + interval '5 seconds',
         'reap_at', to_timestamp(least(
             @extschema@._why_register('@extschema@.reap_due'), @extschema@._why_register('@extschema@.reap_rescan')
         ) / 1e6),
@@ -438,9 +439,15 @@ begin
         where l.queue = _why_ahead.queue and l.priority <= _why_ahead.priority
         group by l.priority order by l.priority desc
     loop
+        -- The hint may be far below, or none.
+        select greatest(v_lane.floor, min(j.position)) into v_lane.floor from (
+            select j.position from @extschema@.job j
+            where j.queue = _why_ahead.queue and j.priority = v_lane.priority and j.position >= v_lane.floor
+            order by j.position limit 1
+        ) j;
         v_end := case when v_lane.priority = _why_ahead.priority then _why_ahead.place end;
         select count(*) as jobs, count(*) filter (where v_kinds is null or j.kind = any (v_kinds)) as runnable,
-            min(j.position) as first, max(j.position) as last
+            max(j.position) as last
         into v_found
         from (
             select j.position, j.kind from @extschema@.job j
@@ -452,7 +459,9 @@ begin
             v_own := jsonb_build_object('jobs', v_found.jobs, 'runnable', v_found.runnable,
                 'counted', v_found.jobs < v_left, 'about', case
                     when v_found.jobs < v_left then v_found.jobs
-                    else greatest(v_found.jobs, v_found.jobs * (v_end - v_found.first) / greatest(v_found.last - v_found.first, 1))
+                    -- In numeric: positions may be far apart.
+                    else greatest(v_found.jobs, round(
+                        v_found.jobs::numeric * (v_end - v_lane.floor) / greatest(v_found.last - v_lane.floor, 1)))
                 end);
         else
             v_higher := v_higher + v_found.jobs;
