@@ -32,7 +32,7 @@ def test_empty_queue_without_worker_says_so(client: Client) -> None:
 
 def test_queue_that_nobody_uses(client: Client) -> None:
     """Its name may be wrong."""
-    found = client.why_queue("defualt")
+    found = client.why_queue("misspelt")
     assert codes(found) == [GateCode.UNKNOWN_QUEUE]
     assert not found.found
 
