@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/why.py [--jobs 5000000] [--queues 10000]
 
-Each question is asked once, and then 20 times; printed are the least, the median and the most, in ms.
+Each question is asked once, then 20 times: the least, the median and the most are printed, in ms.
 """
 
 from __future__ import annotations

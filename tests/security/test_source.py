@@ -65,6 +65,7 @@ PASTED: dict[str, set[str]] = {
 DYNAMIC = {
     "access.sql": {"v_function"},
     "functions/_partitions.sql": {"v_class", "v_name", "v_from", "v_to", "v_old"},
+    "functions/_why.sql": {"v_since", "v_until", "v_first"},
     "functions/grant_access.sql": {"v_grant", "grantee", "v_policy"},
     "functions/isolate_tenants.sql": {"v_table", "v_policy", "grantee", "tenant", "v_names",
                                       "v_mine"},

@@ -490,7 +490,7 @@ declare
     v_part regclass;
     v_since timestamptz;
     v_until timestamptz;
-    v_pages bigint;
+    v_first text;
     v_found jsonb;
 begin
     if row_security_active('@extschema@.archive') or not has_table_privilege('@extschema@.archive', 'select') then
@@ -501,23 +501,22 @@ begin
     if v_part is null then
         return null;
     end if;
-    v_pages := pg_relation_size(v_part) / current_setting('block_size')::bigint;
+    v_first := format('(%s,0)', greatest(0, pg_relation_size(v_part) / current_setting('block_size')::bigint - 200));
     -- By the archive's name, since nobody was given rights on its parts; bounds are constants, so that the others are left out.
-    execute format($q$
-        select jsonb_build_object(
-            'since', greatest(min(a.finished_at), $3 - interval '10 minutes'),
-            'finished', count(*) filter (where a.queue = $1 and a.finished_at > $3 - interval '10 minutes'),
-            'last_finished_at', max(a.finished_at) filter (where a.queue = $1),
-            'runs', count(*) filter (where a.kind = $2 and a.state = 'succeeded'),
-            'median', percentile_cont(0.5) within group (order by extract(epoch from a.finished_at - a.claimed_at)::float8)
-                filter (where a.kind = $2 and a.state = 'succeeded'),
-            'p99', percentile_cont(0.99) within group (order by extract(epoch from a.finished_at - a.claimed_at)::float8)
-                filter (where a.kind = $2 and a.state = 'succeeded')
-        )
-        from @extschema@.archive a
-        where a.state in ('succeeded', 'cancelled', 'skipped') and a.claimed_at is not null
-            and a.finished_at >= %L and a.finished_at < %L and a.ctid >= %L::tid
-    $q$, v_since, v_until, format('(%s,0)', greatest(0, v_pages - 200))) into v_found using queue, kind, moment;
+    execute format(
+        'select jsonb_build_object('
+        '''since'', greatest(min(f.finished_at), $3 - interval ''10 minutes''), '
+        '''finished'', count(*) filter (where f.queue = $1 and f.finished_at > $3 - interval ''10 minutes''), '
+        '''last_finished_at'', max(f.finished_at) filter (where f.queue = $1), '
+        '''runs'', count(f.ran), '
+        '''median'', percentile_cont(0.5) within group (order by f.ran), '
+        '''p99'', percentile_cont(0.99) within group (order by f.ran)) '
+        'from (select a.queue, a.finished_at, case when a.kind = $2 and a.state = ''succeeded'' '
+        'then extract(epoch from a.finished_at - a.claimed_at)::float8 end as ran from @extschema@.archive a '
+        'where a.state in (''succeeded'', ''cancelled'', ''skipped'') and a.claimed_at is not null '
+        'and a.finished_at >= %L and a.finished_at < %L and a.ctid >= %L::tid) f',
+        v_since, v_until, v_first
+    ) into v_found using queue, kind, moment;
     return v_found;
 end
 $$;
