@@ -56,7 +56,7 @@ PASTED: dict[str, set[str]] = {
                           "values"},
     "pg_cron/where.py": {"self.user", "wanted"},
     "why/statements.py": {"_HOLDERS", "HOLDERS"},
-    "registry.py": {"_COLUMNS"},
+    "registry.py": {"_COLUMNS", "given"},
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
