@@ -35,7 +35,7 @@ def all_paused(facts: Facts) -> list[Gate]:
         return []
     pause = facts.of("pause_all")
     gate = _paused(pause, facts.now, "All automatic processing was", GateCode.ALL_PAUSED)
-    return [attrs.evolve(gate, action="pgqueue resume '*'")]
+    return [attrs.evolve(gate, action="pgqueue resume --all")]
 
 
 def _paused(pause: Facts, now: datetime, what: str, code: GateCode) -> Gate:
