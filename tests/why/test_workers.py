@@ -167,3 +167,24 @@ def test_idle_worker_makes_about_one_statement_a_second(
         idle = seen[started:]
     assert len(idle) <= 10, idle
     assert sum("worker(" in sql or ".beat(" in sql for sql in seen[: started + len(idle)]) == 1
+
+
+def test_heartbeat_outlives_whatever_goes_wrong(
+    client: Client, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without a name, say: leases are renewed all the same."""
+
+    def nameless() -> str:
+        raise OSError("no name")
+
+    monkeypatch.setattr("socket.gethostname", nameless)
+    over = threading.Event()
+    handlers.register("slow")(lambda _: over.wait(15))
+    job_id = client.enqueue("slow").id
+    with working(client, handlers, lease=timedelta(seconds=1), name="w"):
+        until(lambda: client.get(job_id).claimed_at)
+        first = client.get(job_id).lease_until
+        assert first is not None
+        until(lambda: (client.get(job_id).lease_until or first) > first + timedelta(seconds=2))
+        assert client.workers() == []
+        over.set()
