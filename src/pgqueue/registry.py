@@ -101,9 +101,8 @@ class RegistryStatements:
         version: str = "",
     ) -> Statement[None]:
         """Says that a worker has begun."""
-        sql = (
-            f"select {self.quoted}.register_worker(%s, %s::text[], %s::text[], %s, %s, %s::int, %s)"
-        )
+        given = "%s, %s::text[], %s::text[], %s, %s, %s::bigint, %s"
+        sql = f"select {self.quoted}.register_worker({given})"
         params = (
             jsontext.storable_text(worker), list(queues), list(kinds), concurrency,
             jsontext.storable_text(host), pid, version,

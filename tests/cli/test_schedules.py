@@ -128,11 +128,13 @@ def test_scheduler_fires_on_time_until_a_signal(
     """SIGTERM ends it in order, an outage does not."""
     pgqueue_client.schedules.put(Schedule("s", "k", every=timedelta(seconds=1)))
     tick, outages = Schedules.tick, [DatabaseUnavailable("the server is gone")]
+    listed = []
 
     def end_after_two(self: Schedules) -> int:
         if outages:
             raise outages.pop()
         fired = tick(self)
+        listed.append([(worker.scheduler, worker.pid) for worker in pgqueue_client.workers()])
         if len(pgqueue_client.schedules.runs("s")) >= 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return fired
@@ -150,6 +152,8 @@ def test_scheduler_fires_on_time_until_a_signal(
     assert threading.current_thread() is threading.main_thread()
     late = [each.fired_at - each.slot for each in pgqueue_client.schedules.runs("s")]
     assert min(late) < timedelta(seconds=0.2)
+    assert listed[-1] == [(True, os.getpid())]
+    assert pgqueue_client.workers() == []
 
 
 def test_scheduler_does_not_begin_on_a_missing_schema(run: Run) -> None:

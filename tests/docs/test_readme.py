@@ -20,6 +20,7 @@ PAGES = {
     "guide-schedules.md": ["serving reports", "added [datetime", " manual "],
     "guide-testing.md": ["3 passed"],
     "guide-endpoint.md": ["processed"],
+    "why.md": ["No live worker takes jobs of queue why."],
     "guide-deploy.md": ["is current, at version"],
 }
 WORKER = re.compile(r"^pgqueue worker", re.MULTILINE)

@@ -64,6 +64,8 @@ PASTED: dict[str, set[str]] = {
                           "more", "name", "ours(schema, database)", "poke", "put", "quoted",
                           "schema", "secret", "values"},
     "pg_cron/where.py": {"self.user", "wanted"},
+    "why/statements.py": {"_HOLDERS", "HOLDERS"},
+    "registry.py": {"_COLUMNS", "given"},
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
@@ -74,6 +76,7 @@ PASTED: dict[str, set[str]] = {
 DYNAMIC = {
     "access.sql": {"v_function"},
     "functions/_partitions.sql": {"v_class", "v_name", "v_from", "v_to", "v_old"},
+    "functions/_why.sql": {"v_since", "v_until", "v_first"},
     "functions/grant_access.sql": {"v_grant", "grantee", "v_policy"},
     "functions/isolate_tenants.sql": {"v_table", "v_policy", "grantee", "tenant", "v_names",
                                       "v_mine"},

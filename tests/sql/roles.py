@@ -26,6 +26,7 @@ TENANTS = ("acme", "globex")
 # With arguments that are valid whatever is stored, and types that no search_path can bend.
 CALLS = {
     "ack": "ack('{-1}', '{1}')",
+    "beat": "beat('w')",
     "bind_tenant": "bind_tenant(current_user, 'x')",
     "cancel": "cancel('{-1}')",
     "cancel_claimed": "cancel_claimed('{-1}', '{1}')",
@@ -52,6 +53,7 @@ CALLS = {
     "reap": "reap()",
     "redrive": "redrive('elsewhere')",
     "remove_secret": "remove_secret('none')",
+    "register_worker": "register_worker('w', '{q}', '{k}')",
     "release": "release('{-1}', '{1}')",
     "resume": "resume('elsewhere')",
     "retry": "retry('{-1}')",
@@ -63,8 +65,10 @@ CALLS = {
     "stats": "stats()",
     "sync_schedules": """sync_schedules('[{"name": "t", "kind": "k", "every": "1 h"}]', 'app')""",
     "tick": "tick()",
+    "unregister_worker": "unregister_worker('w')",
     "unschedule": "unschedule('none')",
     "wake": "wake('w')",
+    "workers": "workers()",
 }  # fmt: skip
 CRON = {"poke", "put_secret", "remove_secret"}
 """For the role of pg_cron alone."""

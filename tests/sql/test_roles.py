@@ -24,7 +24,7 @@ ALLOWED = {
     "owner": set(CALLS),
     "worker": set(CALLS) - OWNERS - CRON,
     "producer": PRODUCERS,
-    "viewer": {"clock", "next_slots", "poke_failures", "stats"},
+    "viewer": {"clock", "next_slots", "poke_failures", "stats", "workers"},
     "acme": PRODUCERS
     | {"cancel", "cancel_ref", "delete", "edit", "purge", "redrive", "retry", "stats"}
     | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},
@@ -54,6 +54,8 @@ BEYOND = {
     "read the audit log": "select * from pgqueue.audit",
     "take back what was done": "delete from pgqueue.audit",
     "say that another did it": "update pgqueue.audit set actor = 'x'",
+    "read workers": "select * from pgqueue.worker",
+    "forge a worker": "insert into pgqueue.worker values ('w', 'h', 1, '1', now(), now(), '{}', '{}', 1)",
     "read secrets": "select * from pgqueue.secret",
     "lock a table": "lock table pgqueue.job in access exclusive mode",
     "take tokens": "update pgqueue.job set token = 1",
@@ -78,9 +80,10 @@ BEYOND_OF = {
     "viewer": {name for name in BEYOND if not name.startswith(("read", "copy out"))},
     "acme": {"take tokens", "hide a lane", "change settings", "wind a sequence", "add a table",
              "add a trigger", "replace a function", "drop a partition", "rotate partitions", "forge a policy",
-             "turn row security off", "read a part of it", "move a slot", "give a schedule away",
+             "turn row security off", "read a part of it", "read workers", "forge a worker", "move a slot", "give a schedule away",
              "forge a schedule's own", "take back what was done", "say that another did it"},
-    "reader": {name for name in BEYOND if not name.startswith(("read", "copy out"))} | {"read a part of it", "read secrets"},
+    "reader": {name for name in BEYOND if not name.startswith(("read", "copy out"))}
+    | {"read a part of it", "read secrets", "read workers"},
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def pgqueue_dsn(shared_database: tuple[str, Database], through: Callable[[str], 
     dsn, database = shared_database
     database.query(
         "with a as (delete from job), b as (delete from archive), c as (delete from lane), "
-        "d as (delete from queue) delete from sleeper"
+        "d as (delete from queue), e as (delete from worker) delete from sleeper"
     )
     return through(dsn)
 

@@ -413,3 +413,18 @@ def test_system_without_fork_is_told(client: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(ConfigurationError, match="start several workers"):
         Worker(client, handlers, processes=2).run()
+
+
+@pytest.mark.usefixtures("two")
+def test_each_process_is_listed_as_a_worker(client: Client, launch: Launch) -> None:
+    """By its own pid; one that was killed stays in the list, since it said no goodbye."""
+    process = launch(ONE)
+    until(lambda: len(client.workers()) == 2)
+    listed = {worker.pid for worker in client.workers()}
+    assert process.pid not in listed
+    killed = min(listed)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: len(client.workers()) == 3)
+    process.send(signal.SIGTERM)
+    assert process.end() == 0
+    assert {worker.pid for worker in client.workers()} == {killed}

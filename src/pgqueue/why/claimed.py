@@ -131,11 +131,12 @@ def _running(job: Facts, holder: Facts, facts: Facts) -> Gate:
     if holder.has("id"):
         alive = f", which last beat {when(holder.must('beat_at'), now)}" if holder["alive"] else ""
     elif facts["sees_workers"]:
-        alive = ", which is not registered (an endpoint, or a loop of your own)"
+        alive = ", which is not in the list of workers (an endpoint, or a loop of your own)"
     return Gate(
         code=GateCode.RUNNING,
         level=GateLevel.FINE,
-        sentence=f"It runs since {when(job.must('claimed_at'), now)}, attempt {job['attempt']} of "
-        f"{job['max_attempts']}, on {_who(job)}{alive}; its lease is renewed until it ends.",
+        sentence=f"It was claimed {when(job.must('claimed_at'), now)}, attempt {job['attempt']} of "
+        f"{job['max_attempts']}, and runs on {_who(job)}{alive}; its lease is renewed until it "
+        "ends.",
         facts={**_claim(job), "beat_at": holder.time("beat_at"), "registered": holder.has("id")},
     )

@@ -55,6 +55,8 @@ class Facts:
 def when(moment: datetime, now: datetime) -> str:
     """`in 5m (2026-11-27 09:00:00Z)`, `12s ago (...)`."""
     ahead = moment - now
+    if abs(ahead) < _NOW:
+        return f"now ({absolute(moment)})"
     relative = f"in {span(ahead)}" if ahead > timedelta(0) else f"{span(-ahead)} ago"
     return f"{relative} ({absolute(moment)})"
 
@@ -72,3 +74,4 @@ def error_text(last: Facts) -> str:
 
 
 _LONGEST = 200
+_NOW = timedelta(seconds=1)

@@ -90,7 +90,7 @@ def _dead(job: Facts, facts: Facts) -> Gate:
     return Gate(
         code=GateCode.DEAD,
         level=GateLevel.BLOCKED,
-        sentence=f"It is dead since {_end(job, facts)}: its attempts are used up "
+        sentence=f"It died {_end(job, facts)}: its attempts are used up "
         f"({job['attempt']} of {job['max_attempts']}){told}.",
         action=f"mend the cause (pgqueue job {job['id']} shows it), then: "
         f"pgqueue retry {job['id']}",

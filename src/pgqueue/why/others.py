@@ -134,7 +134,7 @@ def _held(key: str, holder: Facts, facts: Facts) -> Gate:
         code=GateCode.KEY_HELD,
         level=GateLevel.FINE,
         sentence=f"Job {holder['id']} of kind {holder['kind']} in queue {holder['queue']}, which "
-        f"is {holder['state']}, holds the key {key!r} since {since}: until it {until}, an enqueue "
+        f"is {holder['state']}, took the key {key!r} {since}: until it {until}, an enqueue "
         f"of that kind with this key adds no job, and is answered with number {holder['id']}.",
         action=f"pgqueue why {holder['id']}",
         facts={**holder.given, "enqueued_at": holder.time("enqueued_at"),

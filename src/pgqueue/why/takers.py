@@ -22,7 +22,7 @@ def gates(facts: Facts, queue: str, kind: str | None) -> list[Gate]:
     """A pause, no worker, none with the kind, or none with room."""
     found = all_paused(facts)
     if facts.has("pause"):
-        paused = _paused(facts.of("pause"), facts.now, f"Queue {queue} is", GateCode.PAUSED)
+        paused = _paused(facts.of("pause"), facts.now, f"Queue {queue} was", GateCode.PAUSED)
         found.append(attrs.evolve(paused, action=f"pgqueue resume {queue}"))
     if (gate := _nobody(facts, queue, kind)) is not None:
         found.append(gate)
@@ -34,15 +34,15 @@ def all_paused(facts: Facts) -> list[Gate]:
     if not facts.has("pause_all"):
         return []
     pause = facts.of("pause_all")
-    gate = _paused(pause, facts.now, "All automatic processing is", GateCode.ALL_PAUSED)
-    return [attrs.evolve(gate, action="pgqueue resume '*'")]
+    gate = _paused(pause, facts.now, "All automatic processing was", GateCode.ALL_PAUSED)
+    return [attrs.evolve(gate, action="pgqueue resume --all")]
 
 
 def _paused(pause: Facts, now: datetime, what: str, code: GateCode) -> Gate:
     since, until = pause.time("since"), pause.must("until")
     ends = until if until.year < FOREVER else None
     reason = f" ({pause['reason']})" if pause["reason"] else ", without a reason given"
-    began = f" since {when(since, now)}" if since else ""
+    began = f" {when(since, now)}" if since else ""
     return Gate(
         code=code,
         level=GateLevel.WAITS if ends else GateLevel.BLOCKED,

@@ -12,10 +12,13 @@ from pgqueue.words import quantity, span
 if TYPE_CHECKING:
     from pgqueue.why.facts import Facts
 
-TAKEN_WITHIN = timedelta(seconds=10)
+TAKEN_WITHIN = timedelta(seconds=15)
 """A job that is next and waits for longer, with room in a worker, is held by something unseen."""
 FEWEST_FINISHED = 10
 """Finished jobs from which on a rate is told."""
+STALLED_SECONDS = 5.0
+"""Since the last job that was finished, at least, when there is no present rate any more; of a slow
+queue ten times as long as it took per job."""
 FARTHEST = timedelta(days=3650)
 
 
@@ -54,7 +57,11 @@ def rate(facts: Facts) -> tuple[float, timedelta] | None:
     if since is None or pace.number("finished") < FEWEST_FINISHED:
         return None
     length = max(facts.now - since, timedelta(milliseconds=10))
-    return pace.number("finished") / length.total_seconds(), length
+    per_second = pace.number("finished") / length.total_seconds()
+    last = pace.time("last_finished_at")
+    if last is None or (facts.now - last).total_seconds() > max(STALLED_SECONDS, 10 / per_second):
+        return None
+    return per_second, length
 
 
 def estimate(jobs: int, facts: Facts) -> datetime | None:
@@ -68,7 +75,11 @@ def pace_words(jobs: int, facts: Facts) -> str:
     """What the rate says of `jobs` jobs, and how sure that is."""
     found, at = rate(facts), estimate(jobs, facts)
     if found is None or at is None:
-        return "how fast they are done is not known, since few were finished lately"
+        last = facts.of("pace").time("last_finished_at")
+        told = "few were finished lately"
+        if last is not None:
+            told = f"the last one was finished {when(last, facts.now)}"
+        return f"how fast they are done is not known: {told}"
     per_second, length = found
     return (
         f"at the present rate ({_per(per_second)}, over the last {span(length)}) that is done in "

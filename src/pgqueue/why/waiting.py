@@ -94,17 +94,19 @@ def _promotion_overdue(job: Facts, facts: Facts) -> Gate:
 
 def upkeep_rests(facts: Facts) -> bool:
     """Whether nobody does the upkeep, as far as is known."""
+    if not facts["sees_upkeep"]:
+        return False
     at = facts.time("upkeep_at")
-    if at is None:  # it was never done, or may not be known
-        return facts.of("workers").number("on_queue") == 0
-    return facts.now - at > UPKEEP_RESTS
+    return at is None or facts.now - at > UPKEEP_RESTS
 
 
 def upkeep_words(facts: Facts) -> str:
     """When upkeep was last done."""
+    if not facts["sees_upkeep"]:
+        return "When upkeep was last done, this role may not know."
     at = facts.time("upkeep_at")
     if at is None:
-        return "It is not known when upkeep was last done: no worker may ever have run."
+        return "Upkeep was never done: no worker has run yet."
     if facts.now - at > UPKEEP_RESTS:
         return f"Upkeep was last done {when(at, facts.now)}: no worker runs."
     return "Upkeep is being done."

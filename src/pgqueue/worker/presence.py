@@ -66,7 +66,7 @@ class Presence:
         self._due_at = 0.0
 
     async def beat(self, link: Link) -> None:
-        """Says that the worker lives, if that is due; never raises what the database does."""
+        """Says that the worker lives, if that is due; never raises anything."""
         now, full = time.monotonic(), self._full_kinds()
         if now < (self._due_at if full == self._full else min(self._due_at, self._early_at)):
             return
@@ -76,7 +76,7 @@ class Presence:
                 await self._register(link)
                 full = []
             self._full = full
-        except (psycopg.Error, PgqueueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, leases must be renewed
             logger.debug("could not say that the worker lives: %s", first_line(error))
             pause = early = AFTER_FAILURE
         self._due_at, self._early_at = now + pause, now + early

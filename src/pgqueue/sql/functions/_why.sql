@@ -215,8 +215,9 @@ begin
             from @extschema@.queue q where q.name = '*' and q.paused_until > moment
         ),
         'last_id', @extschema@._why_register('@extschema@.job_id_seq'),
+        'sees_upkeep', has_sequence_privilege('@extschema@.promote_floor', 'usage, select'),
         -- The promoter's floor stays five seconds behind.
-        'upkeep_at', to_timestamp(@extschema@._why_register('@extschema@.promote_floor') / 1e6) + interval '5 seconds',
+        'upkeep_at', to_timestamp(nullif(@extschema@._why_register('@extschema@.promote_floor'), 0) / 1e6) + interval '5 seconds',
         'reap_at', to_timestamp(least(
             @extschema@._why_register('@extschema@.reap_due'), @extschema@._why_register('@extschema@.reap_rescan')
         ) / 1e6),
@@ -438,9 +439,15 @@ begin
         where l.queue = _why_ahead.queue and l.priority <= _why_ahead.priority
         group by l.priority order by l.priority desc
     loop
+        -- The hint may be far below, or none.
+        select greatest(v_lane.floor, min(j.position)) into v_lane.floor from (
+            select j.position from @extschema@.job j
+            where j.queue = _why_ahead.queue and j.priority = v_lane.priority and j.position >= v_lane.floor
+            order by j.position limit 1
+        ) j;
         v_end := case when v_lane.priority = _why_ahead.priority then _why_ahead.place end;
         select count(*) as jobs, count(*) filter (where v_kinds is null or j.kind = any (v_kinds)) as runnable,
-            min(j.position) as first, max(j.position) as last
+            max(j.position) as last
         into v_found
         from (
             select j.position, j.kind from @extschema@.job j
@@ -452,7 +459,9 @@ begin
             v_own := jsonb_build_object('jobs', v_found.jobs, 'runnable', v_found.runnable,
                 'counted', v_found.jobs < v_left, 'about', case
                     when v_found.jobs < v_left then v_found.jobs
-                    else greatest(v_found.jobs, v_found.jobs * (v_end - v_found.first) / greatest(v_found.last - v_found.first, 1))
+                    -- In numeric: positions may be far apart.
+                    else greatest(v_found.jobs, round(
+                        v_found.jobs::numeric * (v_end - v_lane.floor) / greatest(v_found.last - v_lane.floor, 1)))
                 end);
         else
             v_higher := v_higher + v_found.jobs;
@@ -481,7 +490,7 @@ declare
     v_part regclass;
     v_since timestamptz;
     v_until timestamptz;
-    v_pages bigint;
+    v_first text;
     v_found jsonb;
 begin
     if row_security_active('@extschema@.archive') or not has_table_privilege('@extschema@.archive', 'select') then
@@ -492,23 +501,22 @@ begin
     if v_part is null then
         return null;
     end if;
-    v_pages := pg_relation_size(v_part) / current_setting('block_size')::bigint;
+    v_first := format('(%s,0)', greatest(0, pg_relation_size(v_part) / current_setting('block_size')::bigint - 200));
     -- By the archive's name, since nobody was given rights on its parts; bounds are constants, so that the others are left out.
-    execute format($q$
-        select jsonb_build_object(
-            'since', greatest(min(a.finished_at), $3 - interval '10 minutes'),
-            'finished', count(*) filter (where a.queue = $1 and a.finished_at > $3 - interval '10 minutes'),
-            'last_finished_at', max(a.finished_at) filter (where a.queue = $1),
-            'runs', count(*) filter (where a.kind = $2 and a.state = 'succeeded'),
-            'median', percentile_cont(0.5) within group (order by extract(epoch from a.finished_at - a.claimed_at)::float8)
-                filter (where a.kind = $2 and a.state = 'succeeded'),
-            'p99', percentile_cont(0.99) within group (order by extract(epoch from a.finished_at - a.claimed_at)::float8)
-                filter (where a.kind = $2 and a.state = 'succeeded')
-        )
-        from @extschema@.archive a
-        where a.state in ('succeeded', 'cancelled', 'skipped') and a.claimed_at is not null
-            and a.finished_at >= %L and a.finished_at < %L and a.ctid >= %L::tid
-    $q$, v_since, v_until, format('(%s,0)', greatest(0, v_pages - 200))) into v_found using queue, kind, moment;
+    execute format(
+        'select jsonb_build_object('
+        '''since'', greatest(min(f.finished_at), $3 - interval ''10 minutes''), '
+        '''finished'', count(*) filter (where f.queue = $1 and f.finished_at > $3 - interval ''10 minutes''), '
+        '''last_finished_at'', max(f.finished_at) filter (where f.queue = $1), '
+        '''runs'', count(f.ran), '
+        '''median'', percentile_cont(0.5) within group (order by f.ran), '
+        '''p99'', percentile_cont(0.99) within group (order by f.ran)) '
+        'from (select a.queue, a.finished_at, case when a.kind = $2 and a.state = ''succeeded'' '
+        'then extract(epoch from a.finished_at - a.claimed_at)::float8 end as ran from @extschema@.archive a '
+        'where a.state in (''succeeded'', ''cancelled'', ''skipped'') and a.claimed_at is not null '
+        'and a.finished_at >= %L and a.finished_at < %L and a.ctid >= %L::tid) f',
+        v_since, v_until, v_first
+    ) into v_found using queue, kind, moment;
     return v_found;
 end
 $$;

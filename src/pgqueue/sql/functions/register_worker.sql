@@ -10,7 +10,7 @@ create or replace function @extschema@.register_worker(
     kinds text[] default '{}',
     concurrency integer default 1,
     host text default '',
-    pid integer default 0,
+    pid bigint default 0,
     version text default ''
 ) returns void
 language plpgsql volatile

@@ -4,7 +4,7 @@
 -- "lease_until"}]. Claims are looked for in the first 500 lanes of its queues, and in the first 1,000 places of each.
 create or replace function @extschema@.workers()
 returns table (
-    id text, host text, pid integer, version text, started_at timestamptz, beat_at timestamptz, silent interval,
+    id text, host text, pid bigint, version text, started_at timestamptz, beat_at timestamptz, silent interval,
     queues text[], kinds text[], concurrency integer, running integer, full_kinds text[], stopping boolean,
     claimed bigint, jobs jsonb
 )

@@ -5,7 +5,7 @@ create table @extschema@.worker (
     -- Made anew at each start; jobs that it claims have it in their column `worker`.
     id text collate "C" primary key check (octet_length(id) <= 1000),
     host text not null,
-    pid integer not null,
+    pid bigint not null,
     version text not null,
     started_at timestamptz not null,
     beat_at timestamptz not null,
