@@ -35,7 +35,7 @@ from pgqueue.errors import (
     UnknownKind,
     WaitTimeout,
 )
-from pgqueue.events import AttemptEnded, Outcome
+from pgqueue.events import AttemptEnded, Observer, Outcome
 from pgqueue.handlers import Handlers, Kind
 from pgqueue.jsontext import Json
 from pgqueue.migrate import SchemaState
@@ -94,6 +94,7 @@ __all__ = [
     "LeaseLost",
     "Maintenance",
     "NewJob",
+    "Observer",
     "Outcome",
     "PayloadError",
     "PayloadTooLarge",
