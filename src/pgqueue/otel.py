@@ -265,7 +265,9 @@ def _links(contexts: Iterable[Context | None], consumer: _Consumer | None = None
     if consumer is not None and not consumer.links:
         return []
     found = [trace.get_current_span(c).get_span_context() for c in contexts if c is not None]
-    return [Link(context) for context in dict.fromkeys(found)]
+    # By their ids: a TraceState has no hash.
+    once = {(context.trace_id, context.span_id): context for context in found}
+    return [Link(context) for context in once.values()]
 
 
 # Both

@@ -151,7 +151,7 @@ def test_each_attempt_has_a_span_and_failures_their_class_alone(
         if error is not None:
             raise error
 
-    client.enqueue("a", retry=Constant(timedelta(0)))
+    client.enqueue("a", retry=Constant(timedelta(milliseconds=1)))
     drain(client, handlers)
     first, second = spans.run
     assert (facts(first)["error.type"], first.status.status_code) == (

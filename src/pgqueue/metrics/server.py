@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -117,19 +118,31 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    timeout = 0  # of handle_request: another process may have been quicker
 
     def __init__(self, listener: socket.socket, collectors: Iterable[Collector]) -> None:
         super().__init__(("", 0), _handler(registry(collectors)), bind_and_activate=False)
         self.socket.close()
         self.socket = listener
+        self._bell, self._ringer = socket.socketpair()
         self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.2,), name="pgqueue-metrics-http", daemon=True
+            target=self._serve, name="pgqueue-metrics-http", daemon=True
         )
         self._thread.start()
 
+    def _serve(self) -> None:
+        """Until `stop`: `serve_forever` would look now and then whether it is to end."""
+        with selectors.DefaultSelector() as selector:
+            for each in (self.socket, self._bell):
+                selector.register(each, selectors.EVENT_READ)
+            while self._bell not in {key.fileobj for key, _ in selector.select()}:
+                self.handle_request()
+
     def stop(self) -> None:
         """Ends it; the socket stays."""
-        self.shutdown()
+        self._ringer.close()
+        self._thread.join(END_SECONDS)
+        self._bell.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """A client that went away is not worth a traceback on stderr."""
