@@ -1,26 +1,26 @@
-"""What observability costs a worker: drains with all of it on beside drains without, in one run.
+"""What observability costs a worker, by switching it on and off within one drain.
 
-    python benchmarks/observed.py [--dsn DSN] [--jobs 200000] [--rounds 12] [--json FILE]
+    python benchmarks/observed.py [--dsn DSN] [--blocks 43] [--block 20000] [--json FILE]
 
-On means: metrics on a port that is scraped every second, the watch with all its rules looking every
-second (10 s is the default), and the log at the level that is the default. Each round drains the
-same jobs in each way, in a process of its own, in an order by chance; a way's cost is the median of
-its rounds' ratios to the round's plain drain. Beside the rate stands the process's own CPU time,
-which is disturbed less by whatever else goes on.
+On means: metrics, the watch's counts, and the log at the level that is the default; and all the
+while a port is scraped every second and the watch looks every second (10 s is the default). A
+worker drains no-op jobs, and with each block of them the observers are switched. A pair is a block
+with them and the next one without: what else goes on in a machine disturbs both alike. The medians
+of all pairs are told, of the time and of the process's own CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
-import multiprocessing
 import platform
-import random
 import statistics
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -28,18 +28,49 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgqueue import Client, Handlers, Job, Observer, Worker
+from pgqueue import Client, Handlers, Job, Observer, Outcome, Worker
 from pgqueue.alerts import Watch
 from pgqueue.bench.server import throw_away
 from pgqueue.metrics import MetricsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.connection import Connection
+    from collections.abc import Callable, Iterator
 
+    from pgqueue.events import Ended, Use
 
-WAYS = ("plain", "metrics", "alerts", "all on", "all on, log at INFO")
 SCRAPE_SECONDS = 1.0
+SKIPPED = 2
+"""Blocks at the start that do not count: caches are cold, and buffers fill."""
+
+
+class Switch(Observer):
+    """Passes on what it is told while it is on."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.on = False
+        self._observers = observers
+
+    def started(self, worker: str, use: Callable[[], Use]) -> None:
+        """Always."""
+        for observer in self._observers:
+            observer.started(worker, use)
+
+    def stopped(self) -> None:
+        """Always."""
+        for observer in self._observers:
+            observer.stopped()
+
+    def claimed(self, jobs: Sequence[Job[Any]], seconds: float) -> None:
+        """While it is on."""
+        if self.on:
+            for observer in self._observers:
+                observer.claimed(jobs, seconds)
+
+    def ended(self, outcome: Outcome, endings: Sequence[Ended]) -> None:
+        """While it is on."""
+        if self.on:
+            for observer in self._observers:
+                observer.ended(outcome, endings)
 
 
 @contextmanager
@@ -62,105 +93,71 @@ def _scraped(port: int) -> Iterator[None]:
         thread.join()
 
 
-def _drain(dsn: str, way: str, jobs: int, kinds: int, answer: Connection) -> None:
-    """Drains the queue in this process; tells the seconds from its first job to the last."""
-    handlers = Handlers()
+def _drain(client: Client, blocks: int, block: int, kinds: int) -> list[tuple[float, float]]:
+    """The times, and those of the CPU, at which blocks of jobs had been done."""
+    jobs = blocks * block
+    client.migrate()
+    client.enqueue_many((f"noop-{number % kinds}", {"n": number}) for number in range(jobs))
+    with psycopg.connect(client.dsn, autocommit=True) as conn:
+        conn.execute("vacuum analyze pgqueue.job")
+        conn.execute("checkpoint")
+    server = MetricsServer(0, host="127.0.0.1")
+    watch = Watch(client, senders=[lambda _: None], every=timedelta(seconds=1))
+    switch = Switch([server, watch])
     marks: list[tuple[float, float]] = []
     done = 0
 
     async def noop(_: Job[Any]) -> None:
-        """Nothing, but to look at the clocks at the beginning and at the end."""
         nonlocal done
-        done += 1
-        if done in (1, jobs):
+        if done % block == 0:
             marks.append((time.perf_counter(), time.process_time()))
+            switch.on = not switch.on
+        done += 1
 
+    handlers = Handlers()
     for number in range(kinds):
         handlers.register(f"noop-{number}")(noop)
     logging.basicConfig(filename="/dev/null")
-    if "INFO" in way:
-        logging.getLogger("pgqueue").setLevel(logging.INFO)
-    observers: list[Observer] = []
-    scraping: Any = nullcontext()
-    if way == "metrics" or "all on" in way:
-        server = MetricsServer(0, host="127.0.0.1")
-        observers.append(server)
-        scraping = _scraped(server.port)
-    if way == "alerts" or "all on" in way:
-        observers.append(Watch(dsn, senders=[lambda _: None], every=timedelta(seconds=1)))
-    worker = Worker(dsn, handlers, observers=observers)
-    with scraping:
-        worker.run(until_idle=True)
-    (began, used_before), (ended, used) = marks
-    answer.send((ended - began, used - used_before))
+    with _scraped(server.port):
+        Worker(client, handlers, observers=[switch]).run(until_idle=True)
+    server.close()
+    if done != jobs:
+        raise SystemExit(f"{done} jobs were run instead of {jobs}")
+    return marks
 
 
-def _round(client: Client, way: str, jobs: int, kinds: int) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, in a new process, for a full queue that is vacuumed before."""
-    with psycopg.connect(client.dsn, autocommit=True) as conn:
-        conn.execute("truncate pgqueue.job, pgqueue.archive")
-        client.enqueue_many((f"noop-{number % kinds}", {"n": number}) for number in range(jobs))
-        conn.execute("vacuum analyze pgqueue.job")
-        conn.execute("checkpoint")
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_drain, args=(client.dsn, way, jobs, kinds, there)
-    )
-    process.start()
-    times: tuple[float, float] = here.recv()
-    process.join(60)
-    left = sum(queue.ready + queue.claimed for queue in client.stats())
-    if left:
-        raise SystemExit(f"{left} jobs are left")
-    return times
-
-
-def _measure(
-    dsn: str, ways: list[str], jobs: int, rounds: int, kinds: int
-) -> dict[str, list[tuple[float, float]]]:
-    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-    with Client(dsn) as client:
-        client.migrate()
-        for _ in range(2):  # warms the server up
-            _round(client, WAYS[0], jobs, kinds)
-        for _ in range(rounds):
-            for way in random.sample(ways, len(ways)):
-                times[way].append(_round(client, way, jobs, kinds))
-    return times
-
-
-def _told(way: str, jobs: int, times: list[tuple[float, float]], plain: list[Any]) -> str:
-    parts = [f"{way:22}{jobs / statistics.median(wall for wall, _ in times):10,.0f} jobs/s"]
-    for index, what in ((0, "time"), (1, "CPU")):
-        costs = sorted(a[index] / b[index] - 1 for a, b in zip(times, plain, strict=True))
-        quartiles = statistics.quantiles(costs, n=4)
-        parts.append(
-            f"{100 * quartiles[1]:+6.1f} % {what} ({100 * quartiles[0]:+.1f} to "
-            f"{100 * quartiles[2]:+.1f})"
-        )
-    return "  ".join([*parts, f"{1e6 * statistics.median(c for _, c in times) / jobs:6.2f} us CPU"])
+def _pairs(marks: list[tuple[float, float]], index: int) -> list[tuple[float, float]]:
+    """Seconds of blocks with and without, side by side."""
+    spans = [b[index] - a[index] for a, b in itertools.pairwise(marks)][SKIPPED:]
+    return list(zip(spans[::2], spans[1::2], strict=False))
 
 
 def main() -> None:
     """Parses the command line and measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--dsn", help="an empty database; default: a throw-away embedded server")
-    parser.add_argument("--jobs", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--blocks", type=int, default=43, help="an odd number (default 43)")
+    parser.add_argument("--block", type=int, default=20_000, help="jobs (default 20,000)")
     parser.add_argument("--kinds", type=int, default=3, help="that the jobs are of (default 3)")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS[:-1]), choices=WAYS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the marks")
     given = parser.parse_args()
-    ways = list(dict.fromkeys([WAYS[0], *given.ways]))
-    with throw_away() if given.dsn is None else nullcontext(given.dsn) as dsn:
-        times = _measure(dsn, ways, given.jobs, given.rounds, given.kinds)
+    with (
+        throw_away() if given.dsn is None else nullcontext(given.dsn) as dsn,
+        Client(dsn) as client,
+    ):
+        marks = _drain(client, given.blocks, given.block, given.kinds)
     print(f"Python {platform.python_version()}, psycopg {psycopg.__version__}; no-op async jobs of "
-          f"{given.kinds} kinds, {given.jobs:,} a drain, {given.rounds} rounds; medians, and the "
-          "middle half of the rounds")  # fmt: skip
-    for way, found in times.items():
-        print(_told(way, given.jobs, found, times[WAYS[0]]))
+          f"{given.kinds} kinds, blocks of {given.block:,}")  # fmt: skip
+    for index, what in ((0, "time"), (1, "CPU time")):
+        pairs = _pairs(marks, index)
+        low, middle, high = statistics.quantiles([a / b - 1 for a, b in pairs], n=4)
+        least = statistics.median(b for _, b in pairs) / given.block
+        print(
+            f"{what:9} {1e6 * least:6.2f} us a job without; with, {100 * middle:+.1f} % in the "
+            f"median of {len(pairs)} pairs ({100 * low:+.1f} to {100 * high:+.1f} in half of them)"
+        )
     if given.json is not None:
-        given.json.write_text(json.dumps(times))
+        given.json.write_text(json.dumps(marks))
 
 
 if __name__ == "__main__":
