@@ -19,6 +19,7 @@ PAGES = {
     "guide-worker.md": ["email.send succeeded"],
     "guide-schedules.md": ["serving reports", "added [datetime", " manual "],
     "guide-testing.md": ["3 passed"],
+    "observability.md": ["succeeded"],
     "guide-endpoint.md": ["processed"],
     "why.md": ["No live worker takes jobs of queue why."],
     "guide-deploy.md": ["is current, at version"],

@@ -31,6 +31,7 @@ QUOTED = {"s", "self.quoted", "client.statements.quoted", "self._client.statemen
 # What else stands in f-strings that begin as SQL does: constants, %s for parameters, and other such
 # strings. A new one fails until somebody has read where its value comes from.
 PASTED: dict[str, set[str]] = {
+    "alerts/notices.py": {"quoted"},
     "bench/bare.py": {"self.job", "self.archive", "self._schema", "PAYLOAD", "count", "end",
                       "columns"},
     "bench/suite.py": {"SCHEMA", "retention"},
@@ -71,6 +72,7 @@ PASTED: dict[str, set[str]] = {
     "testing/inline.py": {"schema"},
     "transfer/dump.py": {"_WAITING", "lines.job_as_json('j')", "order", "place"},
     "transfer/others.py": {"flags"},
+    "vitals.py": {"quoted"},
 }  # fmt: skip
 # Names in EXECUTE are of the catalog (regclass, regprocedure), constants, or quoted by %I.
 DYNAMIC = {

@@ -67,6 +67,7 @@ CALLS = {
     "tick": "tick()",
     "unregister_worker": "unregister_worker('w')",
     "unschedule": "unschedule('none')",
+    "vitals": "vitals()",
     "wake": "wake('w')",
     "workers": "workers()",
 }  # fmt: skip

@@ -22,6 +22,7 @@ from pgqueue.cli.enqueue import enqueue
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.job import job
 from pgqueue.cli.jobs import jobs
+from pgqueue.cli.metrics import metrics
 from pgqueue.cli.operate import audit, edit, history
 from pgqueue.cli.queues import pause, purge, resume, stats
 from pgqueue.cli.run import run as run_one
@@ -33,6 +34,7 @@ from pgqueue.cli.server import server
 from pgqueue.cli.top import top
 from pgqueue.cli.transfer import export, import_, take_over_
 from pgqueue.cli.upkeep import maintain
+from pgqueue.cli.watch import watch
 from pgqueue.cli.why import why
 from pgqueue.cli.worker import worker
 from pgqueue.cli.workers import workers
@@ -43,7 +45,8 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Queues": (stats, history, pause, resume, purge, audit),
     "Move": (export, import_, take_over_),
     "Schedules": (schedules, schedule),
-    "Run": (worker, workers, top, scheduler, maintain, cron, doctor),
+    "Run": (worker, scheduler, maintain, cron),
+    "Look": (doctor, top, workers, metrics, watch),
     "Try": (server, demo, bench),
 }
 

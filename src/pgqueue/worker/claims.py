@@ -22,6 +22,7 @@ from pgqueue.worker.runner import Ending
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgqueue.events import Observer
     from pgqueue.models import Job, JobControl
     from pgqueue.statements import Statements
     from pgqueue.worker.idleness import Idleness
@@ -58,11 +59,12 @@ class ClaimLoop:
         settler: Settler,
         control: JobControl,
         on_deaf: Callable[[], None] = lambda: None,
+        observer: Observer | None = None,
         *,
         name: str,
         sleeper: str,
     ) -> None:
-        """`on_deaf` is called when it turns out that no rings arrive.
+        """`on_deaf` is called when it turns out that no rings arrive; `observer` of claims.
 
         Jobs show that `name` claimed them; `sleeper` is the one by which this loop is rung, and no
         other.
@@ -74,6 +76,7 @@ class ClaimLoop:
         self._leases = leases
         self._settler = settler
         self._control = control
+        self._observer = observer
         self._name = name
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
@@ -160,6 +163,8 @@ class ClaimLoop:
             jobs = await self._link.try_run(unsynced(statement))
         finally:
             self._floors.end(claiming, jobs)
+        if self._observer is not None:
+            self._observer.claimed(jobs, time.monotonic() - sent_at)
         if jobs:
             lost = self._leases.hold(jobs, sent_at)
             self._pool.feed(jobs)
