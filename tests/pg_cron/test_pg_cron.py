@@ -310,7 +310,7 @@ def test_cron_does_the_upkeep_enqueues_and_pokes(
         assert "the secret 'hush' is stale" in failures["poke:media"].advice
         assert "the secret 'none' is missing" in failures["poke:broken"].error
         ran = (
-            "select from cron.job_run_details where status = 'succeeded' "
+            "select 1 from cron.job_run_details where status = 'succeeded' "
             "and command = $$select pgqueue.enqueue('plain', dedupe_key => 'plain')$$"
         )
         until(lambda: there(ran))  # what it enqueued is there before pg_cron notes that it ended
