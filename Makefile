@@ -27,6 +27,7 @@ help:
 	@echo "make format  format the code and fix what ruff can fix"
 	@echo "make bench   measure claim throughput"
 	@echo "make bench-growth  measure what must not grow with depth, queues, kinds and time"
+	@echo "make bench-pages  measure lists and counts among millions of jobs"
 	@echo "make bench-held  measure a worker while somebody holds an old snapshot"
 	@echo "make bench-peers  measure pgqueue beside other queues, which it installs"
 	@echo "make soak    inject faults by the thousand, and account for every job"
@@ -66,6 +67,10 @@ bench: $(VENV)/.bench
 .PHONY: bench-growth
 bench-growth: $(VENV)/.bench
 	$(PY) -m benchmarks.growth $(ARGS)
+
+.PHONY: bench-pages
+bench-pages: $(VENV)/.bench
+	$(PY) -m benchmarks.pages $(ARGS)
 
 .PHONY: bench-held
 bench-held: $(VENV)/.bench

@@ -22,6 +22,7 @@ PAGES = {
     "observability.md": ["succeeded"],
     "guide-endpoint.md": ["processed"],
     "why.md": ["No live worker takes jobs of queue why."],
+    "guide-operate.md": ["0\n0 of 0"],
     "guide-deploy.md": ["is current, at version"],
 }
 WORKER = re.compile(r"^pgqueue worker", re.MULTILINE)

@@ -115,6 +115,20 @@ def test_paused_queue_with_waiting_jobs(look: Examine, pgqueue_client: Client) -
     assert levels(look("paused")) == {Level.OK}
 
 
+def test_pause_of_everything_is_noticed(look: Examine, pgqueue_client: Client) -> None:
+    """With how to end it; jobs wait because of it, and for nothing else."""
+    pgqueue_client.enqueue("a", queue="mail")
+    pgqueue_client.pause("mail")
+    pgqueue_client.operations.pause(reason="incident")
+    later(pgqueue_client, 3 * HOUR)
+    _, found = look("paused")
+    assert found.seen == (
+        "everything has been paused for 3h (incident); its oldest job has waited for 3h"
+    )
+    assert found.advice == "pgqueue resume --all"
+    assert levels(look("waiting")) == {Level.OK}
+
+
 def test_workers_that_are_seen(look: Examine, pgqueue_client: Client, sql: Sql) -> None:
     """Those that sleep and those that hold claims, each once."""
     pgqueue_client.enqueue_many([("a", {})] * 3)

@@ -49,9 +49,10 @@ _READY = f"""
 {_LANES}
 select l.queue, j.kind, count(*),
     max(extract(epoch from v.now - greatest(j.run_at, j.enqueued_at)))::float8,
-    coalesce(bool_or(q.paused_until > v.now), false)
+    bool_or(exists (
+        select from @extschema@.queue q where q.name in (l.queue, '*') and q.paused_until > v.now
+    ))
 from lane l cross join v
-left join @extschema@.queue q on q.name = l.queue
 cross join lateral (
     select j.kind, j.run_at, j.enqueued_at from @extschema@.job j
     where j.queue = l.queue and j.priority = l.priority and j.position is not null
@@ -73,7 +74,7 @@ select q.name, extract(epoch from v.now - q.paused_at)::float8, coalesce(q.pause
             where j.queue = l.queue and j.priority = l.priority and j.position is not null
                 and j.position >= l.floor and j.lease_until is null
             order by j.position limit 1
-        ) j where l.queue = q.name
+        ) j where q.name in (l.queue, '*')
     ) j)::float8
 from @extschema@.queue q, (select @extschema@.clock() as now) v
 where q.paused_until > v.now
@@ -246,11 +247,13 @@ async def paused(patient: Patient) -> list[Sign]:
     for name, since, reason, wait in rows:
         if wait is None:
             continue
-        seen = f"queue {name} has been paused for {seconds(since)}"
+        paused = "everything" if name == "*" else f"queue {name}"
+        seen = f"{paused} has been paused for {seconds(since)}"
         seen += f" ({reason})" if reason else ""
         seen += f"; its oldest job has waited for {seconds(wait)}"
         forgotten = since >= patient.limits.paused.total_seconds()
-        signs.append((warning if forgotten else notice)(seen, f"pgqueue resume {name}"))
+        resume = f"pgqueue resume {'--all' if name == '*' else name}"
+        signs.append((warning if forgotten else notice)(seen, resume))
     return signs or [ok(f"{quantity(len(rows), 'paused queue')}, no job waits in one")]
 
 
