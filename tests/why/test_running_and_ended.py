@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from pgqueue import Client, GateCode, GateLevel, JobState, testing
-from pgqueue.testing.databases import Databases
 
 from .conftest import Hire, Sql, codes, gate
 
@@ -183,7 +183,7 @@ def test_job_that_is_not_committed_yet(client: Client, other: psycopg.Connection
 
 
 @pytest.fixture
-def roles(_pgqueue_databases: Databases, client: Client, sql: Sql) -> dict[str, str]:
+def roles(sql: Sql, direct_dsn: str) -> Iterator[dict[str, str]]:
     """Logins of a role without rights on jobs, and of a tenant."""
     made = {}
     (database,) = sql("select current_database()")[0]
@@ -193,8 +193,11 @@ def roles(_pgqueue_databases: Databases, client: Client, sql: Sql) -> dict[str, 
             sql("select pgqueue.isolate_tenants()")
         sql(f"create role {name} login")
         sql("select pgqueue.grant_access(%s, %s)", name, access)
-        made[access] = psycopg.conninfo.make_conninfo(client.dsn, user=name)
-    return made
+        made[access] = psycopg.conninfo.make_conninfo(direct_dsn, user=name)
+    yield made
+    for access in made:
+        sql(f"drop owned by {access}_{database}")
+        sql(f"drop role {access}_{database}")
 
 
 def test_role_without_rights_is_told_so(client: Client, roles: dict[str, str]) -> None:

@@ -147,6 +147,7 @@ def test_upkeep_forgets_those_silent_for_an_hour(client: Client) -> None:
     assert client.workers() == []
 
 
+@pytest.mark.direct("it polls")
 def test_idle_worker_makes_about_one_statement_a_second(
     client: Client, both: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
