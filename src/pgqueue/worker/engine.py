@@ -23,6 +23,7 @@ from pgqueue.worker.leases import Leases
 from pgqueue.worker.link import Link
 from pgqueue.worker.settle import Settler
 from pgqueue.worker.shutdown import Shutdown
+from pgqueue.worker.tally import Tally
 from pgqueue.worker.thread_pool import ThreadPool
 from pgqueue.worker.upkeep import Upkeep
 from pgqueue.worker.watchdog import Watchdog
@@ -81,6 +82,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._report_link = self._link("reporting endings")
+        self._tally = Tally()
         self._settler = Settler(
             self._report_link,
             statements,
@@ -88,11 +90,12 @@ class Engine:
             options.lease,
             handlers.tell if handlers.observed else None,
             handlers.redacted,
+            self._tally,
         )
         self._heartbeat = Heartbeat(
             self._async_driver, statements, self._leases, options.lease, self._hear_from_thread
         )
-        self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases)
+        self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases, self._tally)
         self._pools = self._make_pools(handlers)
         self._claims = [self._claim_loop(pool) for pool in self._pools]
         self._told_deaf = False
@@ -237,5 +240,10 @@ class Engine:
         await self._shutdown.end_claims(self._claims, claiming)
         drained = await self._shutdown.end_handlers(self._pools, self._settler)
         reported = await self._shutdown.end_settler(self._settler, settling, self._report_link)
+        if self._tally.active:
+            with contextlib.suppress(Exception):  # figures alone are no reason to fail
+                noting = self._report_link.try_run(self._upkeep.figures())
+                await asyncio.wait_for(noting, LAST_SECONDS)
+            await self._report_link.close()
         self._heartbeat.stop()
         return drained and reported

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pgqueue.redaction import Redact
     from pgqueue.statements import Statement, Statements
     from pgqueue.worker.leases import Leases
+    from pgqueue.worker.tally import Tally
 
 T = TypeVar("T")
 
@@ -92,8 +93,10 @@ class Settler:
         lease: timedelta,
         tell: Callable[[AttemptEnded], None] | None,
         redact: Redact,
+        tally: Tally | None = None,
     ) -> None:
         """`tell` hears of every ending; `redact` gives texts back as they may be seen."""
+        self._tally = tally
         self._link = link
         self._statements = statements
         self._leases = leases
@@ -269,6 +272,8 @@ class Settler:
 
     def _conclude(self, endings: list[Ending], lost: set[int]) -> None:
         self.settled += len(endings)
+        if self._tally is not None and self._tally.active:
+            self._tally.add(endings, lost)
         for ending in endings:
             job, outcome = ending.job, ending.outcome
             if lost or outcome is not Outcome.SUCCEEDED:
