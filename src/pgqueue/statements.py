@@ -348,6 +348,11 @@ class Statements:
         )
         return Statement(sql, (limit,), lambda rows: rows[0])
 
+    def note_minute(self, source: str, figures: str) -> Statement[tuple[bool, float]]:
+        """What a worker counted; gives whether to count, and in how many seconds to ask again."""
+        sql = f"select active, due_in from {self.quoted}._note_minute(%s, %s::jsonb)"
+        return Statement(sql, (source, figures), lambda rows: rows[0])
+
     def sleep(
         self, queues: Sequence[str], worker: str, patience: timedelta, kinds: Sequence[str]
     ) -> Statement[None]:

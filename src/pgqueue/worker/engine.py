@@ -27,6 +27,7 @@ from pgqueue.worker.observers import Observers
 from pgqueue.worker.presence import Presence
 from pgqueue.worker.settle import Settler
 from pgqueue.worker.shutdown import Shutdown
+from pgqueue.worker.tally import Tally
 from pgqueue.worker.thread_pool import ThreadPool
 from pgqueue.worker.upkeep import Upkeep
 from pgqueue.worker.watchdog import Watchdog
@@ -87,6 +88,7 @@ class Engine:
         observers = Observers(options.observers)
         self._observer = observers or None
         self._report_link = self._link("reporting endings")
+        self._tally = Tally()
         self._settler = Settler(
             self._report_link,
             statements,
@@ -96,6 +98,7 @@ class Engine:
             handlers.redacted,
             AttemptLog(handlers.redacted, options.process_name()),
             self._observer,
+            self._tally,
         )
         self._name = options.unique_name()
         self._presence = Presence(
@@ -110,7 +113,7 @@ class Engine:
             self._presence,
             self._observer,
         )
-        self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases)
+        self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases, self._tally)
         self._pools = self._make_pools(handlers)
         self._claims = [
             self._claim_loop(pool, f"{self._name}/{number}" if number else self._name)
@@ -284,5 +287,10 @@ class Engine:
         await self._shutdown.end_claims(self._claims, claiming)
         drained = await self._shutdown.end_handlers(self._pools, self._settler)
         reported = await self._shutdown.end_settler(self._settler, settling, self._report_link)
+        if self._tally.active:
+            with contextlib.suppress(Exception):  # figures alone are no reason to fail
+                noting = self._report_link.try_run(self._upkeep.figures())
+                await asyncio.wait_for(noting, LAST_SECONDS)
+            await self._report_link.close()
         self._heartbeat.stop()
         return drained and reported

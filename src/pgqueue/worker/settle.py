@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pgqueue.statements import Statement, Statements
     from pgqueue.worker.attempts import AttemptLog
     from pgqueue.worker.leases import Leases
+    from pgqueue.worker.tally import Tally
 
 T = TypeVar("T")
 
@@ -92,11 +93,13 @@ class Settler:
         redact: Redact,
         log: AttemptLog,
         observer: Observer | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """`tell` hears of every ending; `redact` gives texts back as they may be seen.
 
         `observer` hears of endings in batches; None if there is none.
         """
+        self._tally = tally
         self._link = link
         self._statements = statements
         self._leases = leases
@@ -274,6 +277,8 @@ class Settler:
 
     def _conclude(self, endings: list[Ending], lost: set[int]) -> None:
         self.settled += len(endings)
+        if self._tally is not None and self._tally.active:
+            self._tally.add(endings, lost)
         log_all = self._log.wants_all()
         others: dict[Outcome, list[Ending]] = {}
         for ending in endings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -13,9 +15,10 @@ from pgqueue.models import DEFAULT_UPKEEP
 from pgqueue.worker.portion import Portion
 
 if TYPE_CHECKING:
-    from pgqueue.statements import Statements
+    from pgqueue.statements import Statement, Statements
     from pgqueue.worker.leases import Leases
     from pgqueue.worker.link import Link
+    from pgqueue.worker.tally import Tally
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -30,7 +33,10 @@ SHORTEST_INTERVAL = 0.2
 class Upkeep:
     """Promotes what is due, reaps what is lost, and so on."""
 
-    def __init__(self, link: Link, statements: Statements, leases: Leases) -> None:
+    def __init__(self, link: Link, statements: Statements, leases: Leases, tally: Tally) -> None:
+        self._tally = tally
+        self._source = f"worker:{secrets.token_hex(8)}"
+        self._figures_due = 0.0
         self._link = link
         self._leases = leases
         self._statements = statements
@@ -73,8 +79,23 @@ class Upkeep:
             except psycopg.errors.QueryCanceled:
                 self._portion.shrink()
                 raise
+            if time.monotonic() >= self._figures_due:
+                await self._note_figures()
         self._portion.grow()
         return moved > 0
+
+    async def _note_figures(self) -> None:
+        """Sends what was counted. That it fails costs the figures of a minute, and nothing else."""
+        due_in = 60.0
+        try:
+            self._tally.active, due_in = await self._link.try_run(self.figures())
+        except psycopg.Error as error:
+            logger.warning("figures of a minute are lost: %s", error)
+        self._figures_due = time.monotonic() + due_in
+
+    def figures(self) -> Statement[tuple[bool, float]]:
+        """What was counted since the last time; gives whether to count, and when to ask again."""
+        return self._statements.note_minute(self._source, self._tally.take())
 
     def _pause(self) -> float:
         interval = BUSY_INTERVAL if self._leases else IDLE_INTERVAL
