@@ -80,7 +80,6 @@ def app(pgqueue_dsn: str, logins: dict[str, str], load_app: LoadApp, api: ThirdP
         make_conninfo(pgqueue_dsn, user=logins["service"]),
         AUTOSYNC_WEB_DSN=make_conninfo(pgqueue_dsn, user=logins["web"]),
         AUTOSYNC_URL=api.url,
-        AUTOSYNC_TIMEOUT="0.3",
         AUTOSYNC_SECRET=SECRET,
     )
 
@@ -359,6 +358,7 @@ def test_key_is_nowhere_but_in_its_table(
     """Neither in jobs, their history and results, nor in schedules and logs."""
     caplog.set_level(logging.DEBUG)
     scheduled(app)
+    app.TIMEOUT = 1  # type: ignore[attr-defined]
     for trouble in ("error", "slow", "garbage", "reset"):
         api.next(1, trouble)
         later(15 * MINUTE)
@@ -477,6 +477,8 @@ def test_slot_is_run_once_though_the_third_party_misbehaves(
     trouble: str,
 ) -> None:
     """500, a time-out, a broken connection, an answer that is none: tried again under one key."""
+    if trouble == "slow":
+        app.TIMEOUT = 1  # type: ignore[attr-defined]
     api.next(2, trouble)
     number = scheduled(app)
     assert later(15 * MINUTE) == {"failed": 1}
