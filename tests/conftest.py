@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from tests.faults.harness.pooler import MISSING, Pooler, pooler, program
 
-pytest_plugins = ["pgqueue.testing.plugin", "pytester"]
+pytest_plugins = ["pgqueue.testing.plugin", "pytester", "tests.hosted.fixtures"]
 
 settings.register_profile("soak", max_examples=1_000, stateful_step_count=50, deadline=None)
 

@@ -1,4 +1,4 @@
-"""`cron`, beside a stand-in for pg_cron, which needs a server of its own: see tests/pg_cron."""
+"""`cron`, beside a stand-in for pg_cron, which needs a server of its own: see tests/hosted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import Run
 
-DOUBLES = Path(__file__).parents[1] / "pg_cron"
+DOUBLES = Path(__file__).parents[1] / "hosted"
 
 
 @pytest.fixture

@@ -1,67 +1,17 @@
-"""A queue beside the double of pg_net; and real pg_cron, where there is one."""
+"""A queue beside the double of pg_net."""
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import attrs
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from tests.hosted.database import Sql
+from tests.hosted.net_double import Sender, Site, site
 
-from pgqueue import Client
-from pgqueue.embedded._account import Account
 from pgqueue.pg_cron import Poke
-
-from .net_double import HERE, Sender, Site, site
-
-MISSING = "there is no pg_cron: apt-get install postgresql-15-cron, or that of another version"
-CONFIG = """
-listen_addresses = ''
-unix_socket_directories = '{folder}'
-shared_preload_libraries = 'pg_cron'
-cron.database_name = 'postgres'
-cron.use_background_workers = on
-max_worker_processes = 20
-fsync = off
-timezone = 'UTC'
-"""
-
-
-class Sql:
-    """Runs SQL apart from any client."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.conn = psycopg.connect(dsn, autocommit=True)
-
-    def __call__(self, query: str, *params: object) -> list[tuple[Any, ...]]:
-        """All rows of `query`."""
-        cursor = self.conn.execute(query.encode(), params or None)
-        return cursor.fetchall() if cursor.description else []
-
-    def one(self, query: str, *params: object) -> Any:
-        """Its only value."""
-        ((value,),) = self(query, *params)
-        return value
-
-    def double(self, name: str) -> None:
-        """Installs the double of an extension."""
-        self((HERE / f"{name}_double.sql").read_text("utf-8"))
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Waits for what others do in their own time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -113,68 +63,3 @@ def as_role(sql: Sql, role: str) -> Iterator[Sql]:
     made = Sql(make_conninfo(sql.dsn, user=role))
     yield made
     made.conn.close()
-
-
-@attrs.frozen
-class CronServer:
-    """A server with pg_cron in its database `postgres`."""
-
-    folder: Path
-
-    def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
-        """The DSN of a database there."""
-        return make_conninfo(host=str(self.folder), dbname=database, user=user)
-
-
-def _programs() -> Path | None:
-    """The folder of the programs of an installed Postgres that has pg_cron."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/lib/pg_cron.so"))
-    return found[-1].parents[1] / "bin" if found else None
-
-
-@contextmanager
-def _running(programs: Path) -> Iterator[CronServer]:
-    account = Account.default()
-    with tempfile.TemporaryDirectory(prefix="pgqueue-cron-") as name:
-        folder = Path(name)
-        if account.is_other:
-            subprocess.run(["/bin/chown", str(account.uid), name], check=True)
-        data = folder / "data"
-
-        def run(program: str, *options: str) -> None:
-            done = account.run(programs / program, options, cwd=folder, timeout=60)
-            assert done.returncode == 0, done.stdout
-
-        run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8", "-N")
-        with (data / "postgresql.conf").open("a", encoding="utf-8") as config:
-            config.write(CONFIG.format(folder=folder))
-        run("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "start")
-        try:
-            yield CronServer(folder)
-        finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
-
-
-@pytest.fixture(scope="module")
-def cron_server() -> Iterator[CronServer]:
-    """See `CronServer`."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip(MISSING)
-    with _running(programs) as server:
-        with psycopg.connect(server.dsn(), autocommit=True) as conn:
-            conn.execute("create extension pg_cron")
-        yield server
-
-
-@pytest.fixture
-def cron_client(cron_server: CronServer) -> Iterator[Client]:
-    """A client of a new queue in the database of pg_cron, with the doubles beside it."""
-    sql = Sql(cron_server.dsn())
-    sql("drop schema if exists pgqueue, net, vault cascade")
-    with Client(cron_server.dsn()) as client:
-        client.migrate()
-        sql.double("net")
-        yield client
-    sql("select cron.unschedule(jobid) from cron.job")
-    sql.conn.close()

@@ -8,12 +8,12 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from tests.hosted.cron_server import CronServer
+from tests.hosted.database import Sql, until
+from tests.hosted.net_double import Sender, site
 
 from pgqueue import Client, ConfigurationError, PermissionDenied
 from pgqueue.pg_cron import CronFinding, PgCron, Poke, install_script, remove_script
-
-from .conftest import CronServer, Sql, until
-from .net_double import Sender, site
 
 TWO_MINUTES = 150
 """Seconds until pg_cron has started something twice, with some to spare."""

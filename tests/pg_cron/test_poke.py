@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import psycopg
 import pytest
+from tests.hosted.database import Sql
+from tests.hosted.net_double import Sender, Site
+from tests.hosted.serving import serving
 
 from pgqueue import Client, ConfigurationError, Handlers, SecretMissing
 from pgqueue.endpoint import Endpoint
 from pgqueue.pg_cron import PgCron
 from pgqueue.testing import travel
 
-from .conftest import Sql
-from .net_double import Sender, Site
-
 Put = Callable[..., None]
 POKE = "select pgqueue.poke('media')"
-
-
-class QuietHandler(WSGIRequestHandler):
-    """Writes no log of its own."""
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
 
 
 @pytest.fixture
@@ -87,18 +77,12 @@ def test_endpoint_of_pgqueue_takes_the_call(
     handlers.register("greet", queue="media")(lambda job: f"hello {job.payload['name']}")
     secret = "correct-horse-battery-staple"
     endpoint = Endpoint(cron.client, handlers, secrets=[secret])
-    server = make_server("127.0.0.1", 0, endpoint.wsgi, handler_class=QuietHandler)
-    thread = threading.Thread(target=server.handle_request)
-    thread.start()
-    try:
-        put(queue="media", secret="hush", url=f"http://127.0.0.1:{server.server_port}/run")
+    with serving(endpoint.wsgi) as url:
+        put(queue="media", secret="hush", url=f"{url}/run")
         cron.sync_secret(secret, "hush")
         job = cron.client.enqueue("greet", {"name": "Ada"}, queue="media")
         assert cron.run("media") is not None
         assert sender.send() == 1
-        thread.join(20)
-    finally:
-        server.server_close()
     done = cron.client.get(job.id)
     assert (done.state, done.result) == ("succeeded", "hello Ada")
     assert sql("select * from pgqueue.poke_failures()") == []

@@ -7,12 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.hosted.database import Sql
 
 from pgqueue import Client, ConfigurationError, InvalidJob
 from pgqueue.pg_cron import PgCron, Poke, install_script, remove_script
 from pgqueue.pg_cron.script import cadence, job_name, pace_of
-
-from .conftest import Sql
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from tests.hosted.database import Sql
 
 from pgqueue import Client, ConfigurationError
 from pgqueue.pg_cron import PgCron
-
-from .conftest import Sql
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ CALLS = {
 }  # fmt: skip
 CRON = {"poke", "put_secret", "remove_secret"}
 """For the role of pg_cron alone."""
-NET = Path(__file__).parents[1] / "pg_cron" / "net_double.sql"
+NET = Path(__file__).parents[1] / "hosted" / "net_double.sql"
 PUBLIC = (
     "select distinct proname from pg_catalog.pg_proc "
     "where pronamespace = 'pgqueue'::regnamespace and proname !~ '^_' and prokind = 'f'"

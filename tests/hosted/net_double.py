@@ -12,14 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 import psycopg
 
-HERE = Path(__file__).parent
 TAKE = """
 delete from net.http_request_queue where id in (
     select id from net.http_request_queue order by id limit 20 for update skip locked

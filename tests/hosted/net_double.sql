@@ -1,5 +1,5 @@
 -- A double of pg_net and of Vault, for tests: their schemas, functions and tables with the signatures of pg_net 0.14 and
--- supabase_vault 0.3, so that what is written for them runs here. Nothing is encrypted; who sends is tests/pg_cron/net_double.py.
+-- supabase_vault 0.3, so that what is written for them runs here. Nothing is encrypted; who sends is tests/hosted/net_double.py.
 create schema net;
 grant usage on schema net to public;
 create table net.http_request_queue (
