@@ -1,18 +1,15 @@
-"""Each example runs as its own process, as a reader would run it, and says what it promises to."""
+"""Each example of one file runs as its own process, as a reader would run it."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from pgqueue.client import Client
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from .conftest import EXAMPLES, Run
+
+HELPERS = {"third_party.py"}
+"""What examples use; see test_third_party.py."""
 SAYS = {
     "quickstart.py": ["sending a mail to ada@example.org"],
     "quickstart_async.py": ["sending a mail to ada@example.org"],
@@ -55,35 +52,10 @@ SAYS = {
     "fastapi_app.py": ["202", "{'state': 'succeeded', 'result': {'words': 6}}", "404"],
 }
 
-Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(pgqueue_dsn: str) -> Run:
-    """Run Python with some arguments on the test's database; gives what it printed."""
-
-    def run(*args: str | Path) -> str:
-        environment = {**os.environ, "PGQUEUE_DSN": pgqueue_dsn}
-        done = subprocess.run(
-            [sys.executable, *args],
-            cwd=EXAMPLES,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=25,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        assert "Traceback" not in done.stdout
-        return done.stdout
-
-    return run
-
 
 def test_every_example_is_run() -> None:
     """A new example gets its line here."""
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS) | HELPERS
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
