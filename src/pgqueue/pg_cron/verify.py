@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pgqueue import readers
@@ -179,10 +179,28 @@ def _net(client: Client) -> list[CronFinding]:
         backlog = _bad("pg_net", seen, help_with)
     failed = failed_requests(client, _LAST_REQUESTS)
     seen = f"of the last {_LAST_REQUESTS}: {succeeded:,} succeeded, {len(failed):,} failed"
-    if not failed:
-        return [backlog, _good("requests", seen)]
-    last = failed[0]
-    return [backlog, _bad("requests", f"{seen}; the last: {told(last)}", last.advice)]
+    if standing := _standing(client, failed):
+        last = standing[0]
+        return [backlog, _bad("requests", f"{seen}; {last.job}: {told(last)}", last.advice)]
+    return [backlog, _good("requests", seen, "`pgqueue cron failures`" if failed else "")]
+
+
+def _standing(client: Client, failed: list[CronFailure]) -> list[CronFailure]:
+    """Failures that nothing has mended since: no success, and, if it was refused, no new secret."""
+    s = client.statements.quoted
+    sql = (
+        f"select p.name, {s}._secret_changed_at(p.secret), (select max(r.requested_at) "
+        f"from {s}.poke_request r join net._http_response h on h.id = r.request_id "
+        f"where r.poke = p.name and h.status_code between 200 and 299) from {s}.poke p"
+    )
+    rows = client.driver.run(Statement(sql, (), list))
+    since = {f"poke:{name}": (put, succeeded) for name, put, succeeded in rows}
+    return [each for each in failed if each.job in since and _stands(each, *since[each.job])]
+
+
+def _stands(failure: CronFailure, put: datetime | None, succeeded: datetime | None) -> bool:
+    mended = [succeeded] if failure.status not in advice.REFUSED else [succeeded, put]
+    return all(since is None or failure.at is None or since < failure.at for since in mended)
 
 
 def told(failure: CronFailure) -> str:
