@@ -21,8 +21,8 @@ _OF_CRON = {
 _OF_NET = {
     "out of memory": "pg_net takes too many requests at once, or answers that are too long: lower "
     "pg_net.batch_size, have the endpoint answer briefly, and run: select net.worker_restart()",
-    "lost it": "its server crashed, or it ran out of memory (see the server's log); no job is lost, "
-    "the next poke comes by itself",
+    "lost it": "the server crashed, or ran out of memory (see its log); no job is lost, and the "
+    "next poke comes by itself",
     "timeout": "give the endpoint fewer jobs a request, or more time: `pgqueue cron install "
     "--timeout`",
     "resolve": "the URL's host is unknown: `pgqueue cron install --url`",
