@@ -17,6 +17,7 @@ from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
 from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
+from pgqueue.operations import AsyncOperations
 from pgqueue.schedules import AsyncSchedules
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
@@ -62,6 +63,7 @@ class AsyncClient:
         )
         self._floors = Floors()
         self._schedules = AsyncSchedules(self.driver, schema)
+        self._operations = AsyncOperations(self.driver, schema, self)
 
     @property
     def schema(self) -> str:
@@ -77,6 +79,11 @@ class AsyncClient:
     def schedules(self) -> AsyncSchedules:
         """See `Client.schedules`."""
         return self._schedules
+
+    @property
+    def operations(self) -> AsyncOperations:
+        """What operators see and do: lists, figures, bulk actions, the switch, the audit log."""
+        return self._operations
 
     async def __aenter__(self) -> Self:
         return self

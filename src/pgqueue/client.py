@@ -15,6 +15,7 @@ from pgqueue.errors import WaitTimeout
 from pgqueue.floors import Floors
 from pgqueue.guarded import unsynced
 from pgqueue.migrate import SchemaState
+from pgqueue.operations import Operations
 from pgqueue.schedules import Schedules
 from pgqueue.statements import (
     DEFAULT_SCHEMA,
@@ -84,6 +85,7 @@ class Client:
         )
         self._floors = Floors()
         self._schedules = Schedules(self.driver, schema)
+        self._operations = Operations(self.driver, schema, self)
 
     @property
     def schema(self) -> str:
@@ -99,6 +101,11 @@ class Client:
     def schedules(self) -> Schedules:
         """The operations on schedules: recurring enqueues."""
         return self._schedules
+
+    @property
+    def operations(self) -> Operations:
+        """What operators see and do: lists, figures, bulk actions, the switch, the audit log."""
+        return self._operations
 
     def __enter__(self) -> Self:
         return self

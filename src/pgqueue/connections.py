@@ -223,6 +223,15 @@ def _no_secret(error: psycopg.Error, _: str) -> Exception:
     return errors.SecretMissing(error.diag.message_detail or "", _text(error))
 
 
+def _no_job(error: psycopg.Error, _: str) -> Exception:
+    return errors.JobNotFound(int(error.diag.message_detail or 0))
+
+
+def _not_waiting(error: psycopg.Error, _: str) -> Exception:
+    job_id, _, state = (error.diag.message_detail or "0 ").partition(" ")
+    return errors.JobNotWaiting(int(job_id), state)
+
+
 def _check_violated(error: psycopg.Error, schema: str) -> Exception:
     if 'relation "schedule"' in _text(error):
         return errors.InvalidSchedule(f"{_text(error)}; nothing was written")
@@ -242,6 +251,8 @@ _BY_STATE: dict[str, Callable[[psycopg.Error, str], Exception]] = {
     "PQ003": _with_advice(errors.PayloadTooLarge, ""),
     "PQ004": _no_schedule,
     "PQ005": _with_advice(errors.InvalidSchedule, ""),
+    "PQ006": _no_job,
+    "PQ007": _not_waiting,
     "PQ010": _with_advice(errors.ConfigurationError, ""),
     "PQ011": _no_secret,
     "25006": _read_only,

@@ -18,8 +18,10 @@
     │   │   └── DecryptionError     a stored payload that no key of the codec decrypts
     │   └── InvalidSchedule         a schedule that cannot be stored
     ├── ScheduleNotFound            no schedule of that name
+    ├── FilterTooBroad              the jobs of a filter were not found in time; also a TimeoutError
     └── JobError                    about jobs that exist, or should
         ├── JobNotFound             no job with that id
+        ├── JobNotWaiting           the job is claimed or finished
         ├── LeaseLost               the claim is no longer ours; nothing was written for it
         ├── DuplicateJob            the dedupe key is taken and the caller asked to be told
         └── WaitTimeout             the job did not finish in time; also a TimeoutError
@@ -36,6 +38,7 @@ import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
 
 
 _SHOWN = 10
@@ -171,6 +174,17 @@ class ScheduleNotFound(PgqueueError):
         )
 
 
+class FilterTooBroad(PgqueueError, TimeoutError):
+    """The jobs that fit a filter were not found within `deadline`; nothing was changed."""
+
+    def __init__(self, deadline: timedelta) -> None:
+        self.deadline = deadline
+        super().__init__(
+            f"the jobs of this filter were not found within {deadline.total_seconds():g} s; "
+            "narrow it: give a state, a queue, or a time such as finished_after"
+        )
+
+
 class JobError(PgqueueError):
     """About jobs that exist, or should."""
 
@@ -181,6 +195,18 @@ class JobNotFound(JobError):
     def __init__(self, job_id: int) -> None:
         self.job_id = job_id
         super().__init__(f"there is no job {job_id}; it never existed, or its retention is over")
+
+
+class JobNotWaiting(JobError):
+    """Job `job_id` is not waiting any more: it is `state`. Nothing was changed."""
+
+    def __init__(self, job_id: int, state: str) -> None:
+        self.job_id = job_id
+        self.state = state
+        advice = (
+            "cancel it, or wait for its end" if state == "claimed" else "use retry to run it again"
+        )
+        super().__init__(f"job {job_id} is {state}, so this cannot be done to it; {advice}")
 
 
 class LeaseLost(JobError):

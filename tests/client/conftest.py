@@ -15,6 +15,7 @@ import pytest
 from tests.faults.harness.pooler import Pooler
 
 from pgqueue import AsyncClient, Client
+from pgqueue.operations import AsyncOperations
 from pgqueue.schedules import AsyncSchedules
 
 TIMEOUT = 20.0
@@ -29,7 +30,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.bare, name)
-        if isinstance(value, AsyncSchedules):
+        if isinstance(value, (AsyncOperations, AsyncSchedules)):
             return Blocking(value, self.loop)
         return self._blocking(value) if callable(value) else value
 

@@ -185,7 +185,8 @@ class _Pending:
             f"select queue, kind, priority, position from {schema}.job j "
             "where position is not null and lease_until is null and kind = any(%s) "
             "and (%s::text[] is null or queue = any(%s::text[])) and not exists (select "
-            f"from {schema}.queue q where q.name = j.queue and paused_until > {schema}.clock()) "
+            f"from {schema}.queue q where q.name in (j.queue, '*') "
+            f"and paused_until > {schema}.clock()) "
             "order by array_position(%s::text[], queue), priority, position limit 1"
         )
         return Statement(sql, (self._kinds, self._queues, self._queues, self._queues), list)

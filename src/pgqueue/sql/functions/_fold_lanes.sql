@@ -88,7 +88,7 @@ begin
     if v_stale is not null then
         perform @extschema@._ring(array(
             select s.name from unnest(v_stale) s (name)
-            where not exists (select from @extschema@.queue p where p.name = s.name and p.paused_until > v_stale_at)
+            where not exists (select from @extschema@.queue p where p.name in (s.name, '*') and p.paused_until > v_stale_at)
         ), v_stale_at);
     end if;
 end

@@ -1,4 +1,5 @@
--- Makes the archive's partitions of today and the next days, and drops those whose retention is over.
+-- Makes the archive's partitions of today and the next days, and drops those whose retention is over, with entries of the
+-- audit log and figures of minutes.
 -- SECURITY DEFINER, because only an owner may attach and drop partitions, and workers are not owners.
 -- Attaching needs a moment alone with the default partition, dropping one with the archive. Neither waits for
 -- it longer than 100 ms, since acks would wait behind; what could not be done is tried again with the next call.
@@ -80,6 +81,14 @@ begin
             end;
         end loop;
     end loop;
+    -- Here, because nobody but the owner may delete entries of the audit log.
+    delete from @extschema@.audit a where a.id = any (array(
+        select a.id from @extschema@.audit a where a.at < v_now - v_setting.audit_retention order by a.at limit 20000
+    ));
+    delete from @extschema@.minute m where m.ctid = any (array(
+        select m.ctid from @extschema@.minute m where m.minute < v_now - v_setting.minute_retention limit 50000
+        for update skip locked
+    ));
 end
 $$;
 

@@ -15,6 +15,8 @@ declare
     v_now timestamptz := @extschema@.clock();
     v_counted boolean := outcome in ('failed', 'expired');
     v_expired boolean := outcome = 'expired';
+    -- Not where grant_access() was not called again yet since an upgrade.
+    v_counts boolean := v_counted and has_table_privilege('@extschema@.attempt_end', 'insert');
     v_job @extschema@.job;
     v_ended record;
     v_holder bigint;
@@ -87,6 +89,10 @@ begin
         from back b
         where j.id = any (_put_back.ids) and j.id = b.id
         returning j.queue, j.position
+    ), counted as (
+        -- By statement, not by job; _count_minutes() adds them up.
+        insert into @extschema@.attempt_end (queue, ended_at, failed)
+        select w.queue, v_now, count(*) from waiting w where v_counts group by w.queue
     )
     select array_agg(distinct w.queue) into v_ready from waiting w where w.position is not null;
     if v_ready is not null then

@@ -60,7 +60,7 @@ begin
             from unnest(claim.queues) with ordinality q (name, place)
             join @extschema@.lane l on l.queue = q.name
             where not exists (
-                select from @extschema@.queue p where p.name = q.name and p.paused_until > v_now
+                select from @extschema@.queue p where p.name in (q.name, '*') and p.paused_until > v_now
             )
             group by l.queue, l.priority, q.place
             order by

@@ -39,17 +39,22 @@ declare
         format('insert (%s), update (%1$s, last_job_id) on @extschema@.schedule',
             'name, kind, payload, cron, every, timezone, window_start, window_end, starts_at, ends_at, jitter, catch_up, grace, '
             'overlap, enabled, queue, priority, max_attempts, backoff, tags, metadata, ref, declared_by'),
-        'select, insert on @extschema@.schedule_run'
+        'select, insert on @extschema@.schedule_run',
+        'select, insert, update (affected) on @extschema@.audit'
     ];
     v_work text[] := v_produce || v_view || array[
         'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
         '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due, '
-        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due',
+        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due, @extschema@.minutes_due',
         'usage on sequence @extschema@.schedule_id_seq',
         'insert, update, delete on @extschema@.schedule, @extschema@.schedule_run',
         'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
         'delete, update (requested_at) on @extschema@.poke_request',
         'insert, update on @extschema@.queue',
+        'insert, update on @extschema@.minute',
+        'insert, update, delete on @extschema@.attempt_end',
+        -- Nobody takes an entry back.
+        'insert, update (affected) on @extschema@.audit',
         -- retry() locks what it takes out, which needs the right to update.
         'insert, update, delete on @extschema@.archive',
         'execute on function @extschema@._partitions()'
@@ -85,7 +90,7 @@ begin
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
             when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures')
             else p.proname in (
-                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge',
+                'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge', 'edit', 'delete',
                 'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'
             )
         end

@@ -30,11 +30,14 @@ begin
     -- Whoever could store a slot of another's schedule would keep it from being fired.
     execute 'create policy own_tenant on @extschema@.schedule_run using (' || v_mine || ') with check (' || v_mine
         || ' and exists (select from @extschema@.schedule s where s.id = schedule_id))';
+    drop policy if exists own_tenant on @extschema@.audit;
+    execute 'create policy own_tenant on @extschema@.audit using (' || v_mine || ')';
     -- A view reads with its owner's rights otherwise, and so past all policies.
     execute 'alter view @extschema@.all_jobs set (security_invoker = true)';
     alter table @extschema@.job enable row level security;
     alter table @extschema@.schedule enable row level security;
     alter table @extschema@.schedule_run enable row level security;
+    alter table @extschema@.audit enable row level security;
     -- Partitions have no policy: nobody but the owner reads them by their own names.
     for v_table in select t.relid from pg_partition_tree('@extschema@.archive') t loop
         execute format('alter table %s enable row level security', v_table);
@@ -57,7 +60,7 @@ begin
         raise exception 'there is no role %', grantee using errcode = 'PQ002';
     end if;
     foreach v_table in array array[
-        '@extschema@.job', '@extschema@.archive', '@extschema@.schedule', '@extschema@.schedule_run'
+        '@extschema@.job', '@extschema@.archive', '@extschema@.schedule', '@extschema@.schedule_run', '@extschema@.audit'
     ]::regclass[] loop
         execute format('drop policy if exists %I on %s', v_policy, v_table);
         if tenant is not null then
@@ -91,7 +94,7 @@ begin
     left join pg_roles r on r.oid = g.grantee
     where c.oid = '@extschema@.archive_dead'::regclass and g.privilege_type = 'SELECT' and g.grantee <> c.relowner;
     foreach v_table in array array[
-        '@extschema@.job', '@extschema@.archive', '@extschema@.schedule', '@extschema@.schedule_run'
+        '@extschema@.job', '@extschema@.archive', '@extschema@.schedule', '@extschema@.schedule_run', '@extschema@.audit'
     ]::regclass[] loop
         select array_agg(o.role order by o.role) into v_old
         from pg_policy p cross join lateral unnest(p.polroles) o (role)

@@ -1,4 +1,4 @@
--- Does what is due of the upkeep: fire schedules, promote, reap, fold lanes, rotate partitions. Every worker calls it
+-- Does what is due of the upkeep: fire schedules, promote, reap, fold lanes, count minutes, rotate partitions. Every worker calls it
 -- all the time, without a leader; those without workers call it from cron. Turns are shared through registers, so that a
 -- hundred callers cost about what one does. Returns how many jobs were promoted and reaped by this call, and
 -- when the next scheduled job or schedule is due (null if none is).
@@ -22,6 +22,7 @@ declare
     -- Not where grant_access() was not called again yet since an upgrade: the rest must go on.
     v_schedules boolean := has_table_privilege('@extschema@.schedule', 'delete');
     v_pokes boolean := has_table_privilege('@extschema@.poke_request', 'delete');
+    v_minutes boolean := has_table_privilege('@extschema@.attempt_end', 'delete');
 begin
     if v_schedules then
         perform @extschema@.tick(least(maintain.count, 200));
@@ -77,6 +78,13 @@ begin
     order by j.run_at limit 1;
     if v_schedules then
         next_run_at := least(next_run_at, @extschema@._next_due());
+    end if;
+
+    -- The longest step, and so the last of those that others wait for.
+    if v_minutes and @extschema@._take_turn('@extschema@.minutes_due', v_now, '1 minute') then
+        perform @extschema@._count_minutes();
+        -- 15 s after the next minute is over, so that what belongs to it is committed.
+        perform @extschema@._end_turn('@extschema@.minutes_due', v_now, date_bin('1 minute', v_now, '2000-01-01 00:00Z') + interval '75 seconds' - v_now);
     end if;
 
     if @extschema@._take_turn('@extschema@.partitions_due', v_now, '10 minutes') then

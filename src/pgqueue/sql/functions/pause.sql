@@ -1,4 +1,5 @@
--- Stops claims from a queue, until resume() or until a time; running jobs go on, enqueues are stored.
+-- Stops claims from a queue, until resume() or until a time; running jobs go on, enqueues are stored. The queue '*' is all of
+-- them: then no schedule fires either, and no endpoint is poked; claim_one() and run_schedule() still work.
 -- For ever is the year 9999, because not every language has a timestamp of infinity.
 create or replace function @extschema@.pause(
     queue text, until timestamptz default 'infinity', reason text default null
@@ -17,7 +18,7 @@ begin
 end
 $$;
 
--- Lets claims go on; true if the queue was paused.
+-- Lets claims go on; true if the queue was paused. '*' lets all go on that were not paused one by one.
 create or replace function @extschema@.resume(queue text) returns boolean
 language plpgsql volatile
 @settings@
@@ -29,7 +30,20 @@ begin
     select q.paused_until > v_now into v_was_paused from @extschema@.queue q where q.name = resume.queue for update;
     update @extschema@.queue q set paused_at = null, paused_until = null, pause_reason = null
     where q.name = resume.queue;
-    perform @extschema@._ring(array[resume.queue], v_now);
+    perform @extschema@._ring(case
+        when resume.queue = '*' then array(select distinct s.queue from @extschema@.sleeper s where s.until > v_now)
+        else array[resume.queue]
+    end, v_now);
     return coalesce(v_was_paused, false);
+end
+$$;
+
+-- Whether all automatic processing is paused.
+create or replace function @extschema@._all_paused(moment timestamptz) returns boolean
+language plpgsql stable
+@settings@
+as $$
+begin
+    return exists (select from @extschema@.queue q where q.name = '*' and q.paused_until > moment);
 end
 $$;

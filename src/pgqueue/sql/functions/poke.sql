@@ -56,7 +56,7 @@ begin
         from (
             select l.queue, l.priority, max(l.floor) as floor from @extschema@.lane l
             where l.queue = _has_ready.queue
-                and not exists (select from @extschema@.queue p where p.name = l.queue and p.paused_until > v_now)
+                and not exists (select from @extschema@.queue p where p.name in (l.queue, '*') and p.paused_until > v_now)
             group by l.queue, l.priority
         ) l
         cross join lateral (

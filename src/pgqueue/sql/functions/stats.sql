@@ -10,10 +10,13 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
+    v_all_until timestamptz := (
+        select q.paused_until from @extschema@.queue q where q.name = '*' and q.paused_until > v_now
+    );
 begin
     return query
     select queue, coalesce(j.ready, 0), coalesce(j.scheduled, 0), coalesce(j.claimed, 0), coalesce(d.dead, 0),
-        v_now - j.oldest, q.paused_until
+        v_now - j.oldest, greatest(q.paused_until, v_all_until)
     from (
         select j.queue,
             count(*) filter (where j.position is not null and j.lease_until is null) as ready,
@@ -25,7 +28,7 @@ begin
     full join (select a.queue, count(*) as dead from @extschema@.archive a where a.state = 'dead' group by a.queue) d using (queue)
     full join (select distinct l.queue from @extschema@.lane l) l using (queue)
     full join (
-        select q.name as queue, q.paused_until from @extschema@.queue q where q.paused_until > v_now
+        select q.name as queue, q.paused_until from @extschema@.queue q where q.paused_until > v_now and q.name <> '*'
     ) q using (queue)
     order by queue;
 end

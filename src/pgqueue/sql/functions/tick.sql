@@ -10,10 +10,14 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := @extschema@.clock();
-    v_rescan boolean := @extschema@._take_turn('@extschema@.schedule_rescan', v_now, '10 seconds');
+    v_rescan boolean;
     v_floor timestamptz := '-infinity';
     v_fired bigint := 0;
 begin
+    if @extschema@._all_paused(v_now) then
+        return 0;
+    end if;
+    v_rescan := @extschema@._take_turn('@extschema@.schedule_rescan', v_now, '10 seconds');
     -- Fired slots leave dead index entries below those to come, and under an old snapshot they stay: hence a floor, as
     -- promote() has one. Rows that were committed or given up below it are found by the next rescan.
     if not v_rescan then
@@ -93,14 +97,18 @@ begin
 end
 $$;
 
--- When the next schedule is due, by the floor; null if none is.
+-- When the next schedule is due, by the floor; null if none is, or all is paused.
 create or replace function @extschema@._next_due() returns timestamptz
 language plpgsql volatile
 @settings@
 as $$
 declare
     v_floor timestamptz := @extschema@._read_register('@extschema@.schedule_floor');
+    v_now timestamptz := @extschema@.clock();
 begin
+    if @extschema@._all_paused(v_now) then
+        return null;
+    end if;
     return (
         select s.next_run_at from @extschema@.schedule s where s.next_run_at >= v_floor order by s.next_run_at limit 1
     );
