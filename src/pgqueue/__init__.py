@@ -37,7 +37,7 @@ from pgqueue.errors import (
     UnknownKind,
     WaitTimeout,
 )
-from pgqueue.events import AttemptEnded, Outcome
+from pgqueue.events import AttemptEnded, Observer, Outcome
 from pgqueue.handlers import Handlers, Kind
 from pgqueue.jsontext import Json
 from pgqueue.migrate import SchemaState
@@ -115,6 +115,7 @@ __all__ = [
     "Maintenance",
     "Minute",
     "NewJob",
+    "Observer",
     "Operations",
     "Outcome",
     "Page",

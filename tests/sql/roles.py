@@ -61,6 +61,7 @@ CALLS = {
     "sync_schedules": """sync_schedules('[{"name": "t", "kind": "k", "every": "1 h"}]', 'app')""",
     "tick": "tick()",
     "unschedule": "unschedule('none')",
+    "vitals": "vitals()",
     "wake": "wake('w')",
 }  # fmt: skip
 CRON = {"poke", "put_secret", "remove_secret"}

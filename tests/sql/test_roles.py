@@ -24,7 +24,7 @@ ALLOWED = {
     "owner": set(CALLS),
     "worker": set(CALLS) - OWNERS - CRON,
     "producer": PRODUCERS,
-    "viewer": {"clock", "next_slots", "poke_failures", "stats"},
+    "viewer": {"clock", "next_slots", "poke_failures", "stats", "vitals"},
     "acme": PRODUCERS
     | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"}
     | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},

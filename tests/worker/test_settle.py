@@ -24,6 +24,7 @@ from pgqueue.drivers import AsyncDriver
 from pgqueue.events import Outcome
 from pgqueue.statements import Statements
 from pgqueue.worker import settle
+from pgqueue.worker.attempts import AttemptLog
 from pgqueue.worker.leases import Leases
 from pgqueue.worker.link import Link
 from pgqueue.worker.runner import Ending
@@ -49,6 +50,7 @@ class Bench:
             timedelta(seconds=30),
             self.events.append,
             Handlers().redacted,
+            AttemptLog(Handlers().redacted, "test"),
         )
         self._try_run = self.link.try_run
         self.link.try_run = self.try_run  # type: ignore[method-assign]
@@ -211,7 +213,10 @@ def test_ending_that_never_goes_through_is_given_up(
 
         bench.link.try_run = refuse  # type: ignore[method-assign]
         await bench.settle(succeeded(jobs))
-        assert [event.job.id for event in bench.events] == [jobs[1].id]
+        assert {event.job.id: str(event.outcome) for event in bench.events} == {
+            jobs[1].id: "succeeded",
+            bad: "lost",
+        }
         assert len(bench.leases) == 0
         assert state(bench.client, bad) == "claimed"
 

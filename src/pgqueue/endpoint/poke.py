@@ -23,6 +23,7 @@ from pgqueue.jsontext import storable_text
 from pgqueue.masking import LOOKED_THROUGH, first_line
 from pgqueue.worker import control
 from pgqueue.worker.async_pool import AsyncPool
+from pgqueue.worker.attempts import AttemptLog
 from pgqueue.worker.control import Control
 from pgqueue.worker.leases import Leases
 from pgqueue.worker.runner import Ending
@@ -320,7 +321,8 @@ class Poke:
         place = self._place
         lease = place.limits.worker.lease
         redact = place.handlers.redacted
-        return Settler(self._driver, place.statements, self._leases, lease, self._note, redact)
+        log = AttemptLog(redact, place.limits.worker.process_name())
+        return Settler(self._driver, place.statements, self._leases, lease, self._note, redact, log)
 
     def _make_control(self) -> Control:
         place = self._place

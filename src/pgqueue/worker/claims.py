@@ -22,6 +22,7 @@ from pgqueue.worker.runner import Ending
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgqueue.events import Observer
     from pgqueue.models import Job, JobControl
     from pgqueue.statements import Statements
     from pgqueue.worker.idleness import Idleness
@@ -58,8 +59,9 @@ class ClaimLoop:
         settler: Settler,
         control: JobControl,
         on_deaf: Callable[[], None] = lambda: None,
+        observer: Observer | None = None,
     ) -> None:
-        """`on_deaf` is called when it turns out that no rings arrive."""
+        """`on_deaf` is called when it turns out that no rings arrive; `observer` of claims."""
         self._link = link
         self._statements = statements
         self._options = options
@@ -67,6 +69,7 @@ class ClaimLoop:
         self._leases = leases
         self._settler = settler
         self._control = control
+        self._observer = observer
         self._name = options.unique_name()
         self._kinds = tuple(sorted(kind.name for kind in pool.kinds))
         self._floors = Floors()
@@ -155,6 +158,8 @@ class ClaimLoop:
             jobs = await self._link.try_run(unsynced(statement))
         finally:
             self._floors.end(claiming, jobs)
+        if self._observer is not None:
+            self._observer.claimed(jobs, time.monotonic() - sent_at)
         if jobs:
             lost = self._leases.hold(jobs, sent_at)
             self._pool.feed(jobs)

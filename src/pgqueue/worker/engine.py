@@ -13,14 +13,17 @@ import psycopg
 
 from pgqueue.drivers import AsyncDriver, Driver
 from pgqueue.errors import SchemaError
+from pgqueue.events import PoolUse, Use
 from pgqueue.worker import control
 from pgqueue.worker.async_pool import AsyncPool
+from pgqueue.worker.attempts import AttemptLog
 from pgqueue.worker.claims import ClaimLoop
 from pgqueue.worker.control import Control
 from pgqueue.worker.heartbeat import Heartbeat
 from pgqueue.worker.idleness import Idleness
 from pgqueue.worker.leases import Leases
 from pgqueue.worker.link import Link
+from pgqueue.worker.observers import Observers
 from pgqueue.worker.settle import Settler
 from pgqueue.worker.shutdown import Shutdown
 from pgqueue.worker.thread_pool import ThreadPool
@@ -80,6 +83,8 @@ class Engine:
         self._shutdown = Shutdown(options.shutdown_timeout.total_seconds(), self._leases)
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        observers = Observers(options.observers)
+        self._observer = observers or None
         self._report_link = self._link("reporting endings")
         self._settler = Settler(
             self._report_link,
@@ -88,9 +93,16 @@ class Engine:
             options.lease,
             handlers.tell if handlers.observed else None,
             handlers.redacted,
+            AttemptLog(handlers.redacted, options.process_name()),
+            self._observer,
         )
         self._heartbeat = Heartbeat(
-            self._async_driver, statements, self._leases, options.lease, self._hear_from_thread
+            self._async_driver,
+            statements,
+            self._leases,
+            options.lease,
+            self._hear_from_thread,
+            self._observer,
         )
         self._upkeep = Upkeep(self._link("maintenance"), statements, self._leases)
         self._pools = self._make_pools(handlers)
@@ -126,6 +138,15 @@ class Engine:
         An error that a part cannot deal with, and a cancellation, end the worker in order as well,
         and come out then.
         """
+        if self._observer is None:
+            return await self._run(until_idle=until_idle)
+        self._observer.started(self._options.process_name(), self._use)
+        try:
+            return await self._run(until_idle=until_idle)
+        finally:
+            self._observer.stopped()
+
+    async def _run(self, *, until_idle: bool) -> bool:
         idleness = Idleness(self._leases, len(self._claims)) if until_idle else None
         start = self._loop.create_task
         self._heartbeat.start()
@@ -153,8 +174,21 @@ class Engine:
                 await self._heartbeat.ended_within(LAST_SECONDS)
         return clean
 
+    def _use(self) -> Use:
+        pools = [
+            PoolUse(
+                pool="async" if isinstance(pool, AsyncPool) else "sync",
+                size=pool.size,
+                busy=pool.busy,
+                waiting=pool.waiting,
+            )
+            for pool in self._pools
+        ]
+        return Use(pools=pools, held=len(self._leases), unreported=len(self._settler))
+
     def _link(self, purpose: str) -> Link:
-        return Link(self._async_driver, purpose, self._options.reply_timeout.total_seconds())
+        seconds = self._options.reply_timeout.total_seconds()
+        return Link(self._async_driver, purpose, seconds, self._observer)
 
     def _make_pools(self, handlers: Handlers) -> list[Pool]:
         size, unwanted = self._options.concurrency, self._leases.unwanted
@@ -178,6 +212,7 @@ class Engine:
             self._settler,
             self._control,
             self._tell_deaf,
+            self._observer,
         )
 
     def _tell_deaf(self) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pgqueue.drivers import AsyncDriver
+    from pgqueue.events import Observer
     from pgqueue.models import Job
     from pgqueue.statements import Statements
     from pgqueue.worker.leases import Leases
@@ -51,17 +52,22 @@ class Heartbeat(threading.Thread):
         leases: Leases,
         lease: timedelta,
         tell: Callable[[list[Job[Any]], list[Job[Any]]], None],
+        observer: Observer | None = None,
     ) -> None:
-        """`tell` is called in this thread with the jobs that are lost and those to cancel."""
+        """`tell` is called in this thread with the jobs that are lost and those to cancel.
+
+        `observer` hears of beats that fail.
+        """
         super().__init__(name="pgqueue-heartbeat", daemon=True)
         third = lease.total_seconds() / 3
         self._statements = statements
         self._leases = leases
         self._lease = lease
         self._tell = tell
+        self._observer = observer
         # A server that has not answered within half a beat or so is asked again while there is
         # time.
-        self._link = Link(driver, "heartbeat", reply_timeout=max(third, 0.5))
+        self._link = Link(driver, "heartbeat", max(third, 0.5), observer)
         self._locked: set[int] = set()
         self._stopping = False
         self._wake = asyncio.Event()
@@ -102,6 +108,8 @@ class Heartbeat(threading.Thread):
             try:
                 await self._renew(self._leases.due(time.monotonic(), self.beat * 0.75))
             except Exception as error:  # noqa: BLE001 - whatever it is, the next beat must come
+                if self._observer is not None:
+                    self._observer.beat_missed()
                 logger.warning("the heartbeat failed, and tries again: %s", first_line(error))
         await self._link.close()
 

@@ -17,6 +17,7 @@ from pgqueue.masking import first_line
 
 if TYPE_CHECKING:
     from pgqueue.drivers import AsyncDriver
+    from pgqueue.events import Observer
     from pgqueue.statements import Statement
 
 T = TypeVar("T")
@@ -49,9 +50,12 @@ class Link:
         driver: AsyncDriver,
         purpose: str,
         reply_timeout: float = REPLY_TIMEOUT.total_seconds(),
+        observer: Observer | None = None,
     ) -> None:
-        """`purpose` is for the log; `reply_timeout` in seconds."""
+        """`purpose` is for the log, and for `observer`; `reply_timeout` in seconds."""
         self._driver = driver
+        self._observer = observer
+        self._connected_before = False
         self._purpose = purpose
         self._reply_timeout = reply_timeout
         self._conn: psycopg.AsyncConnection[Any] | None = None
@@ -64,7 +68,7 @@ class Link:
 
     def beside(self, reply_timeout: float) -> Link:
         """Another one to the same place."""
-        return Link(self._driver, self._purpose, reply_timeout)
+        return Link(self._driver, self._purpose, reply_timeout, self._observer)
 
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The connection, made if need be.
@@ -80,6 +84,9 @@ class Link:
                     f"no connection within {self._reply_timeout:g} s; check the DSN, and that the "
                     "network lets it through"
                 ) from error
+            if self._connected_before and self._observer is not None:
+                self._observer.reconnected(self._purpose)
+            self._connected_before = True
         return self._conn
 
     async def try_run(self, statement: Statement[T]) -> T:
@@ -131,6 +138,8 @@ class Link:
         most = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
         seconds = most * random.uniform(0.5, 1)  # noqa: S311 - no secret
         self._failures = min(self._failures + 1, 10)
+        if self._observer is not None:
+            self._observer.connection_failed(self._purpose)
         logger.warning("%s: %s; next attempt in %.1f s", self._purpose, first_line(error), seconds)
         return seconds
 

@@ -16,6 +16,7 @@ import attrs
 from pgqueue.arguments import checked_name
 from pgqueue.bounded import REPLY_TIMEOUT
 from pgqueue.errors import ConfigurationError
+from pgqueue.events import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,18 @@ def _span(_: object, attribute: attrs.Attribute[timedelta], value: object) -> No
         raise ConfigurationError(f"{attribute.name} is {value!r}; pass a timedelta of {least}")
 
 
+def _as_tuple(observers: Sequence[Observer]) -> tuple[Observer, ...]:
+    return tuple(observers)
+
+
+def _watching(_: object, __: object, value: tuple[object, ...]) -> None:
+    for observer in value:
+        if not isinstance(observer, Observer):
+            raise ConfigurationError(
+                f"an observer is {observer!r}; pass instances of classes made from pgqueue.Observer"
+            )
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """See `Worker` for what each means."""
@@ -88,10 +101,17 @@ class Options:
     prepare: bool | None = None
     reply_timeout: timedelta = attrs.field(default=REPLY_TIMEOUT, validator=_span)
     name: str | None = None
+    observers: Sequence[Observer] = attrs.field(
+        default=(), converter=_as_tuple, validator=_watching
+    )
+
+    def process_name(self) -> str:
+        """The name of this process: how those begin under which jobs show who ran them."""
+        return f"{self.name or socket.gethostname()}:{os.getpid()}"
 
     def unique_name(self) -> str:
         """A name that no other has, not even of a worker of the same name before or after it."""
-        return f"{self.name or socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        return f"{self.process_name()}:{uuid.uuid4().hex[:8]}"
 
     def order(self) -> list[str]:
         """The queues in the order in which to serve them this time: at random, by their weights."""

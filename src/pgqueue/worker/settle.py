@@ -19,17 +19,18 @@ import psycopg
 from pgqueue.errors import InvalidJob, JobError
 from pgqueue.events import AttemptEnded, Outcome
 from pgqueue.guarded import impatient
-from pgqueue.jsontext import storable_text
-from pgqueue.masking import LOOKED_THROUGH, first_line
+from pgqueue.masking import first_line
 from pgqueue.worker import report
 from pgqueue.worker.runner import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pgqueue.events import Observer
     from pgqueue.models import Job
     from pgqueue.redaction import Redact
     from pgqueue.statements import Statement, Statements
+    from pgqueue.worker.attempts import AttemptLog
     from pgqueue.worker.leases import Leases
 
 T = TypeVar("T")
@@ -52,9 +53,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
 """Seconds before an ending is sent again, doubling."""
 MOST_TRIES = 10
 """After so many an ending is given up: its job runs again after its lease."""
-
-LONGEST_REASON = 1_000
-"""Characters of an error or a reason in the log."""
 
 REFUSED = (InvalidJob, psycopg.DataError)
 PATIENT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
@@ -92,14 +90,21 @@ class Settler:
         lease: timedelta,
         tell: Callable[[AttemptEnded], None] | None,
         redact: Redact,
+        log: AttemptLog,
+        observer: Observer | None = None,
     ) -> None:
-        """`tell` hears of every ending; `redact` gives texts back as they may be seen."""
+        """`tell` hears of every ending; `redact` gives texts back as they may be seen.
+
+        `observer` hears of endings in batches; None if there is none.
+        """
         self._link = link
         self._statements = statements
         self._leases = leases
         self._lease = lease
         self._tell = tell
         self._redact = redact
+        self._log = log
+        self._observer = observer
         self._endings: deque[Ending] = deque()
         self._put_off = 0
         self._underway: list[Ending] = []
@@ -234,7 +239,7 @@ class Settler:
             if ending.outcome is not Outcome.SUCCEEDED:
                 logger.warning(
                     "job %s was acked by its handler; that it ended as %s afterwards is ignored%s",
-                    ending.job.id, ending.outcome, self._why(ending),
+                    ending.job.id, ending.outcome, self._log.why(ending),
                 )  # fmt: skip
             ending.outcome = Outcome.SUCCEEDED
         self._conclude(done, set())
@@ -251,7 +256,7 @@ class Settler:
                 "it runs again after its lease: %s",
                 ending.job.id, self._redact(ending.job, first_line(error)),
             )  # fmt: skip
-            self._leases.drop(ending.job)
+            self._conclude([ending], {ending.job.id})
             return
         if ending.outcome is Outcome.SUCCEEDED and isinstance(error, REFUSED):
             ending.outcome, ending.error = Outcome.FAILED, error
@@ -269,16 +274,34 @@ class Settler:
 
     def _conclude(self, endings: list[Ending], lost: set[int]) -> None:
         self.settled += len(endings)
+        log_all = self._log.wants_all()
+        others: dict[Outcome, list[Ending]] = {}
         for ending in endings:
             job, outcome = ending.job, ending.outcome
             if lost or outcome is not Outcome.SUCCEEDED:
                 outcome = self._final(ending, lost)
             self._leases.drop(job)
             if outcome is not Outcome.SUCCEEDED:
-                self._log(ending, outcome)
+                others.setdefault(outcome, []).append(ending)
+            if log_all or outcome is not Outcome.SUCCEEDED:
+                self._log.write(ending, outcome)
             if self._tell is not None:
                 took = timedelta(seconds=ending.duration)
                 self._tell(AttemptEnded(job, outcome, took, ending.error))
+        if self._observer is not None:
+            self._observe(endings, others)
+
+    def _observe(self, endings: list[Ending], others: dict[Outcome, list[Ending]]) -> None:
+        """Tells the observer of `endings`, of which `others` have not succeeded."""
+        assert self._observer is not None  # noqa: S101 - for the type checker
+        if not others:
+            self._observer.ended(Outcome.SUCCEEDED, endings)
+            return
+        for outcome, some in others.items():
+            self._observer.ended(outcome, some)
+        apart = {id(ending) for some in others.values() for ending in some}
+        if rest := [ending for ending in endings if id(ending) not in apart]:
+            self._observer.ended(Outcome.SUCCEEDED, rest)
 
     def _final(self, ending: Ending, lost: set[int]) -> Outcome:
         if ending.job.id in lost:
@@ -290,26 +313,3 @@ class Settler:
         if ending.outcome is Outcome.FAILED and ending.job.attempt >= ending.job.max_attempts:
             return Outcome.DEAD
         return ending.outcome
-
-    def _log(self, ending: Ending, outcome: Outcome) -> None:
-        job = ending.job
-        bad = outcome in (Outcome.FAILED, Outcome.DEAD, Outcome.LOST)
-        logger.log(
-            logging.WARNING if bad else logging.INFO,
-            "job %s (%s) attempt %s of %s: %s%s",
-            job.id, job.kind, job.attempt, job.max_attempts, outcome, self._why(ending),
-            extra={
-                "job_id": job.id, "kind": job.kind, "queue": job.queue, "attempt": job.attempt,
-                "outcome": str(outcome), "duration": ending.duration,
-            },
-        )  # fmt: skip
-
-    def _why(self, ending: Ending) -> str:
-        if ending.error is None:
-            text = self._redact(ending.job, ending.reason[:LOOKED_THROUGH])
-        else:
-            text = type(ending.error).__qualname__
-            with contextlib.suppress(Exception):  # somebody's __str__
-                text += f": {self._redact(ending.job, str(ending.error)[:LOOKED_THROUGH])}"
-        # A lone surrogate would be an error of the log's own, when it is written.
-        return f": {storable_text(text[:LONGEST_REASON])}" if text else ""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
+    from pgqueue.events import Observer
     from pgqueue.schedules import Schedule, ScheduleChange
 
     LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
@@ -89,6 +90,7 @@ class Worker:
             server is silent for so long is made anew, and what was under way is sent again. The
             heartbeat waits no longer than a third of the lease.
         name: the start of the names under which jobs show who ran them; the host's name by default.
+        observers: each an `Observer`: metrics, alerts, or your own.
 
     Raises:
         ConfigurationError: an option cannot be, or there are no handlers.
@@ -111,6 +113,7 @@ class Worker:
         prepare: bool | None = None,
         reply_timeout: timedelta | None = None,
         name: str | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         if target is not None and not isinstance(target, (Client, AsyncClient, str)):
             raise ConfigurationError(f"got a {type(target).__qualname__}; pass a client or a DSN")
@@ -141,6 +144,7 @@ class Worker:
             prepare=prepare,
             reply_timeout=REPLY_TIMEOUT if reply_timeout is None else reply_timeout,
             name=name,
+            observers=observers,
         )
         self._busy = threading.Lock()
         self._engine: Engine | None = None

@@ -45,10 +45,12 @@ declare
     v_work text[] := v_produce || v_view || array[
         'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
         '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due, '
-        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due, @extschema@.minutes_due',
+        '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due, @extschema@.minutes_due, '
+        '@extschema@.alerts_due',
         'usage on sequence @extschema@.schedule_id_seq',
         'insert, update, delete on @extschema@.schedule, @extschema@.schedule_run',
         'insert, update, delete on @extschema@.job, @extschema@.lane, @extschema@.sleeper',
+        'insert, update, delete on @extschema@.alert, @extschema@.attempt_count',
         'delete, update (requested_at) on @extschema@.poke_request',
         'insert, update on @extschema@.queue',
         'insert, update on @extschema@.minute',
@@ -88,7 +90,7 @@ begin
             when p.proname ~ '^_' or p.proname = 'clock' or access = 'cron' then true
             when access = 'worker' then p.proname not in ('poke', 'run_minute', 'put_secret', 'remove_secret')
             when access = 'producer' then p.proname in ('enqueue', 'enqueue_many')
-            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures')
+            when access = 'viewer' then p.proname in ('stats', 'next_slots', 'poke_failures', 'vitals')
             else p.proname in (
                 'enqueue', 'enqueue_many', 'stats', 'cancel', 'cancel_ref', 'retry', 'redrive', 'purge', 'edit', 'delete',
                 'schedule', 'unschedule', 'sync_schedules', 'run_schedule', 'next_slots'
