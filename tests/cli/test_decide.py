@@ -96,7 +96,29 @@ def test_cancel_by_ref_takes_all_of_them(run: Run, pgqueue_client: Client) -> No
         pgqueue_client.enqueue("mail", ref="user:7")
     assert run("cancel", "--ref", "user:7").out == "2 jobs cancelled, or asked to stop\n"
     none = run("cancel", "--ref", "user:7", "--json")
-    assert (none.code, none.json) == (1, {"cancelled": 0})
+    nothing = {"action": "cancel", "matched": 0, "affected": 0, "audit_id": None}
+    assert (none.code, none.json) == (1, nothing)
+    assert run("cancel").code == run("cancel", 1, "--ref", "x").code == 2
+
+
+def test_all_that_fit_are_retried_or_cancelled(run: Run, pgqueue_client: Client) -> None:
+    """After a look at how many they are, and an answer; the audit log says who did it."""
+    kill(pgqueue_client, 3)
+    for _ in range(2):
+        pgqueue_client.enqueue("mail", queue="slow")
+    dry = run("retry", "--state", "dead", "--dry-run")
+    assert (dry.code, dry.out) == (0, "3 jobs would be tried\n")
+    assert run("retry", "--queue", "default").code == 2  # nobody is there to be asked
+    done = run("retry", "--queue", "default", "--yes", "--reason", "fixed")
+    assert (done.code, done.out) == (0, "3 jobs will run again\n")
+    done = run("cancel", "--queue", "slow", "--yes", "--json", env={"PGQUEUE_ACTOR": "ada"})
+    assert (done.json["matched"], done.json["affected"]) == (2, 2)
+    assert run("cancel", "--queue", "slow", "--yes").code == 1
+    assert run("retry", "--state", "claimed", "--yes").code == 2
+    cancelled, retried = run("audit", "--json").lines
+    assert (cancelled["actor"], cancelled["via"], cancelled["affected"]) == ("ada", "cli", 2)
+    assert retried["filter"] == {"state": ["dead"], "queue": "default"}
+    assert retried["detail"] == {"reason": "fixed"}
 
 
 @pytest.mark.parametrize("args", [(), (1, "--ref", "user:7")])

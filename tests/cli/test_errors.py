@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from pgqueue import Client, DatabaseUnavailable
 from pgqueue.bench import command
-from pgqueue.cli import queues
+from pgqueue.cli import confirm
 from pgqueue.cli.app import app
 from pgqueue.cli.exits import Exit
 from pgqueue.masking import masked
@@ -227,7 +227,7 @@ def test_ctrl_c_at_a_question_is_exit_130(
 
     pgqueue_client.enqueue("mail")
     monkeypatch.setattr(click, "confirm", interrupted)
-    monkeypatch.setattr(queues, "_has_terminal", lambda: True)
+    monkeypatch.setattr(confirm, "_has_terminal", lambda: True)
     done = run("purge", "default")
     assert (done.code, done.err.strip()) == (Exit.INTERRUPTED, "")
 

@@ -38,9 +38,9 @@ def test_list_shows_each_job_on_a_plain_line(run: Run, pgqueue_client: Client) -
     heading, *rows = done.out.splitlines()
     assert heading.split() == ["ID", "STATE", "QUEUE", "KIND", "ATTEMPT", "WHEN", "ABOUT"]
     assert [row.split()[:2] for row in rows] == [
-        ["5", "ready"], ["4", "scheduled"], ["3", "claimed"], ["2", "dead"], ["1", "succeeded"],
+        ["3", "claimed"], ["5", "ready"], ["4", "scheduled"], ["2", "dead"], ["1", "succeeded"],
     ]  # fmt: skip
-    assert "in 4m" in rows[1] or "in 3m" in rows[1]
+    assert "in 4m" in rows[2] or "in 3m" in rows[2]
     assert rows[-1].endswith("new user:1")
     assert all(line == line.rstrip() for line in done.out.splitlines())
 
@@ -49,7 +49,7 @@ def test_list_in_json_has_the_fields_of_a_summary(run: Run, pgqueue_client: Clie
     """One object a line, its keys those of `JobSummary`, times in ISO 8601."""
     fill(pgqueue_client)
     lines = run("jobs", "--json").lines
-    assert [line["id"] for line in lines] == [5, 4, 3, 2, 1]
+    assert [line["id"] for line in lines] == [3, 5, 4, 2, 1]
     assert list(lines[0]) == [field.name for field in attrs.fields(JobSummary)]
     assert lines[-1]["state"] == "succeeded"
     assert lines[-1]["tags"] == ["new"]
@@ -73,12 +73,34 @@ def test_each_filter_narrows(run: Run, pgqueue_client: Client) -> None:
 
 
 def test_pages_follow_each_other(run: Run, pgqueue_client: Client) -> None:
-    """The last id of a page starts the next."""
+    """What the last one says on stderr starts the next."""
     fill(pgqueue_client)
-    assert [line["id"] for line in run("jobs", "--json", "--limit", 2).lines] == [5, 4]
-    assert [line["id"] for line in run("jobs", "--json", "--limit", 9, "--before", 4).lines] == [
-        3, 2, 1,
-    ]  # fmt: skip
+    first = run("jobs", "--json", "--limit", 2)
+    assert [line["id"] for line in first.lines] == [3, 5]
+    place = first.err.removeprefix("pgqueue: there are more: --after ").strip()
+    rest = run("jobs", "--json", "--limit", 9, "--after", place)
+    assert [line["id"] for line in rest.lines] == [4, 2, 1]
+    assert rest.err == ""
+    assert run("jobs", "--after", "x").code == 2
+
+
+def test_more_filters_narrow(run: Run, pgqueue_client: Client) -> None:
+    """By worker, error, payload and times; several states; and how many there are."""
+    fill(pgqueue_client)
+
+    def ids(*args: object) -> list[int]:
+        return [line["id"] for line in run("jobs", "--json", *args).lines]
+
+    assert ids("--worker", "w2") == [3]
+    assert ids("--error-class", "ValueError") == [2]
+    assert ids("--error", "NO SUCH", "--finished-after", "1h") == [2]
+    assert ids("--payload", '{"n": 1}') == [1]
+    assert ids("--state", "ready", "--state", "dead") == [5, 2]
+    assert ids("--enqueued-before", "1h") == []
+    assert ids("--finished-before", "2000-01-01T00:00:00Z") == []
+    assert ids("--tenant", "acme") == []
+    assert run("jobs", "--count").out == "5 jobs\n"
+    assert run("jobs", "--count", "--state", "dead", "--json").json == {"count": 1, "more": False}
 
 
 def test_nothing_found_is_said_to_people_only(run: Run) -> None:

@@ -234,7 +234,6 @@ def test_table_fits_a_terminal_and_is_coloured(
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "")
     assert max(map(len, plain.splitlines())) <= 80
     assert "…" in plain
-    assert "older ones: --before 1" in plain
     code, shown = on_terminal("stats")
     assert re.search(r"\x1b\[1;31m *1\x1b\[0m", shown)
 

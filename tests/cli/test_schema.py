@@ -15,17 +15,17 @@ def test_migrate_installs_and_then_has_nothing_to_do(run: Run) -> None:
     first = run("migrate", "--schema", "other")
     assert (first.code, first.out) == (
         0,
-        "schema 'other': installed, now at version 3\n",
+        "schema 'other': installed, now at version 4\n",
     )
     second = run("migrate", "--schema", "other")
-    assert (second.code, second.out) == (0, "schema 'other' is current, at version 3\n")
+    assert (second.code, second.out) == (0, "schema 'other' is current, at version 4\n")
 
 
 def test_migrate_says_in_json_what_it_did(run: Run) -> None:
     """The keys are stable, and say whether anything changed."""
     done = run("migrate", "--schema", "other", "--json")
     assert done.json == {
-        "schema": "other", "version": 3, "latest": 3, "current": True, "changed": True,
+        "schema": "other", "version": 4, "latest": 4, "current": True, "changed": True,
     }  # fmt: skip
     assert run("migrate", "--schema", "other", "--json").json["changed"] is False
 

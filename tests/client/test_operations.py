@@ -341,8 +341,10 @@ def test_entries_of_others_can_be_recorded(client: Client, connect: Connect) -> 
     assert client.operations.audit(actor="ada") == [ada]
     assert client.operations.audit(action="retry") == [bob]
     assert client.operations.audit(before=bob.id) == [ada]
-    wrong: dict[str, Any]
-    for wrong in ({"actor": ""}, {"via": "post"}, {"actor": "x" * 1001}):
+    refused: tuple[dict[str, Any], ...] = (
+        {"actor": ""}, {"via": "post"}, {"actor": "x" * 1001},
+    )  # fmt: skip
+    for wrong in refused:
         with pytest.raises(InvalidJob):
             client.operations.record("retry", **wrong)
     with pytest.raises(InvalidJob, match="use 1 to 32"):

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient` are the same but for `await`, and so are their schedules."""
+"""`Client` and `AsyncClient` are the same but for `await`, and so are what they lead to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pgqueue import AsyncClient, Client
+from pgqueue.operations import AsyncOperations, Operations
 from pgqueue.schedules import AsyncSchedules, Schedules
 
 PAIRS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
@@ -47,16 +48,19 @@ def test_signatures_are_the_same(name: str) -> None:
     assert str(inspect.signature(asyn)) == expected
 
 
-@pytest.mark.parametrize("name", methods(Schedules))
-def test_schedules_have_the_same_operations(name: str) -> None:
+@pytest.mark.parametrize("sync, asyn", [(Schedules, AsyncSchedules), (Operations, AsyncOperations)])
+def test_both_lead_to_the_same_operations(sync: type, asyn: type) -> None:
     """With the same signatures; neither has one that the other lacks."""
-    assert set(methods(Schedules)) == set(methods(AsyncSchedules))
-    sync, asyn = vars(Schedules)[name], vars(AsyncSchedules)[name]
-    assert inspect.iscoroutinefunction(asyn)
-    assert inspect.signature(sync) == inspect.signature(asyn)
+    here, there = methods(sync), methods(asyn)
+    assert set(here) == set(there)
+    for name, method in here.items():
+        assert inspect.iscoroutinefunction(there[name]), name
+        assert inspect.signature(method) == inspect.signature(there[name]), name
 
 
-@pytest.mark.parametrize("kind", [Client, AsyncClient, Schedules, AsyncSchedules])
+@pytest.mark.parametrize(
+    "kind", [Client, AsyncClient, Schedules, AsyncSchedules, Operations, AsyncOperations]
+)
 def test_every_operation_is_documented(kind: type) -> None:
     """Context managers aside, which do what they always do."""
     for name, method in methods(kind).items():

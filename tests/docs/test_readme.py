@@ -20,6 +20,7 @@ PAGES = {
     "guide-schedules.md": ["serving reports", "added [datetime", " manual "],
     "guide-testing.md": ["3 passed"],
     "guide-endpoint.md": ["processed"],
+    "guide-operate.md": ["0\n0 of 0"],
     "guide-deploy.md": ["is current, at version"],
 }
 WORKER = re.compile(r"^pgqueue worker", re.MULTILINE)

@@ -48,6 +48,11 @@ PASTED: dict[str, set[str]] = {
     "guarded.py": {"setting", "value", "call", "columns", "guard", "source"},
     "migrate.py": {"lock_timeout", "name", "value", "checked_schema(schema)", "migration.version",
                    "migration.name"},
+    # Conditions are constants with %s for what is asked; columns and keys are constants.
+    "operations/search.py": {"_ARCHIVED", "_JOB", "_READY", "_named(names)", "columns",
+                             "found.text", "keys", "only", "self._lanes()", "source", "waits"},
+    "operations/statements.py": {"EVERY_QUEUE", "_AUDIT", "_CLAIMED", "_MINUTE", "before", "calls",
+                                 "only", "start", "where"},
     "schedules/statements.py": {"given", "where", "_OURS", "_COLUMNS"},
     # A script to be printed, too: values by literal(), the schema's name in quotes, and constants.
     "pg_cron/api.py": {"condition", "only", "self._quoted"},

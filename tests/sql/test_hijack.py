@@ -38,6 +38,8 @@ CALLERS = {
         "enqueue_many",
         "cancel",
         "cancel_ref",
+        "delete",
+        "edit",
         "retry",
         "redrive",
         "purge",

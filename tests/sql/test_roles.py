@@ -26,7 +26,7 @@ ALLOWED = {
     "producer": PRODUCERS,
     "viewer": {"clock", "next_slots", "poke_failures", "stats", "vitals"},
     "acme": PRODUCERS
-    | {"cancel", "cancel_ref", "purge", "redrive", "retry", "stats"}
+    | {"cancel", "cancel_ref", "delete", "edit", "purge", "redrive", "retry", "stats"}
     | {"next_slots", "run_schedule", "schedule", "sync_schedules", "unschedule"},
     "migrator": set(),
     "nobody": set(),
@@ -50,6 +50,9 @@ BEYOND = {
     "give a schedule away": "update pgqueue.schedule set tenant = 'globex'",
     "forge a schedule's own": "insert into pgqueue.schedule (name, kind, every, next_run_at) values ('x', 'k', '1 h', now())",
     "delete jobs": "delete from pgqueue.job",
+    "read the audit log": "select * from pgqueue.audit",
+    "take back what was done": "delete from pgqueue.audit",
+    "say that another did it": "update pgqueue.audit set actor = 'x'",
     "read secrets": "select * from pgqueue.secret",
     "lock a table": "lock table pgqueue.job in access exclusive mode",
     "take tokens": "update pgqueue.job set token = 1",
@@ -69,12 +72,13 @@ BEYOND_OF = {
     "nobody": set(BEYOND),
     "migrator": set(BEYOND),
     "worker": {"change settings", "wind a sequence", "add a table", "add a trigger", "replace a function",
-               "drop a partition", "forge a policy", "turn row security off"},
+               "drop a partition", "forge a policy", "turn row security off", "take back what was done",
+               "say that another did it"},
     "viewer": {name for name in BEYOND if not name.startswith(("read", "copy out"))},
     "acme": {"take tokens", "hide a lane", "change settings", "wind a sequence", "add a table",
              "add a trigger", "replace a function", "drop a partition", "rotate partitions", "forge a policy",
              "turn row security off", "read a part of it", "move a slot", "give a schedule away",
-             "forge a schedule's own"},
+             "forge a schedule's own", "take back what was done", "say that another did it"},
 }  # fmt: skip
 
 

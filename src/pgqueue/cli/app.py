@@ -22,7 +22,9 @@ from pgqueue.cli.enqueue import enqueue
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.job import job
 from pgqueue.cli.jobs import jobs
+from pgqueue.cli.operate import audit, edit, history
 from pgqueue.cli.queues import pause, purge, resume, stats
+from pgqueue.cli.run import run as run_one
 from pgqueue.cli.schedule import schedule
 from pgqueue.cli.scheduler import scheduler
 from pgqueue.cli.schedules import schedules
@@ -33,8 +35,8 @@ from pgqueue.cli.worker import worker
 
 THEMES: dict[str, tuple[click.Command, ...]] = {
     "The schema": (migrate, grant),
-    "Jobs": (enqueue, jobs, job, retry, redrive, cancel),
-    "Queues": (stats, pause, resume, purge),
+    "Jobs": (enqueue, jobs, job, edit, run_one, retry, redrive, cancel),
+    "Queues": (stats, history, pause, resume, purge, audit),
     "Schedules": (schedules, schedule),
     "Run": (worker, scheduler, maintain, cron, doctor),
     "Try": (server, demo, bench),

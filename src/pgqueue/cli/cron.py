@@ -13,8 +13,8 @@ import click
 
 from pgqueue.cli import output, params
 from pgqueue.cli.command import Command, Group, help_instead
+from pgqueue.cli.confirm import confirm
 from pgqueue.cli.exits import Exit
-from pgqueue.cli.queues import confirm
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.cli.times import Clock
 from pgqueue.models import DEFAULT_QUEUE

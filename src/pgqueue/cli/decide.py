@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import attrs
 import click
 
 from pgqueue.cli import output, params
+from pgqueue.cli.actor import whoami
+from pgqueue.cli.bulk import Care, careful, on_all
 from pgqueue.cli.command import Command
 from pgqueue.cli.exits import Exit
+from pgqueue.cli.filters import filtered
 from pgqueue.cli.params import COUNT
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.errors import JobNotFound
@@ -19,15 +24,48 @@ RETRY_MOST = 1000
 
 
 @click.command(cls=Command)
-@click.argument("ids", type=params.job_id, nargs=-1, required=True)
+@click.argument("ids", type=params.job_id, nargs=-1)
+@filtered
+@careful
+@click.option("--reason", help="Kept in the audit log.")
 @pass_session
-def retry(session: Session, ids: Sequence[int]) -> Exit:
-    """Run jobs again now, with all their attempts.
+def retry(
+    session: Session,
+    ids: Sequence[int],
+    *,
+    given: dict[str, Any],
+    reason: str | None,
+    care: Care,
+) -> Exit:
+    """Run jobs again now, with all their attempts: by id, or all that fit.
 
-    Finished ones of any state come back; waiting ones need not wait any more.
+    Finished ones of any state come back; waiting ones need not wait any more. Without ids and
+    --state, those that are dead.
     """
-    done = dict.fromkeys(session.client().retry(ids), JobState.READY)
+    if bool(ids) == bool(given) or (ids and care.dry_run):
+        raise click.UsageError("give the ids of jobs, or options that choose them, not both")
+    if given:
+        return on_all(session, "retry", given, reason, care)
+    client = session.client()
+    with client.driver.transaction() as conn:
+        found = client.retry(ids, conn=conn)
+        _record(session, "retry", ids, len(found), reason, conn)
+    done = dict.fromkeys(found, JobState.READY)
     return _tell(session, ids, done, _retried)
+
+
+def _record(
+    session: Session,
+    action: str,
+    ids: Sequence[int],
+    affected: int,
+    reason: str | None,
+    conn: Any,  # noqa: ANN401
+) -> None:
+    detail = None if reason is None else {"reason": reason}
+    session.client().operations.record(
+        action, job_ids=list(ids), affected=affected, detail=detail, conn=conn, **whoami()
+    )
 
 
 def _retried(state: JobState, done: bool) -> str:  # noqa: FBT001 - a fact about the state
@@ -55,7 +93,13 @@ def _retried(state: JobState, done: bool) -> str:  # noqa: FBT001 - a fact about
 @pass_session
 def redrive(session: Session, *, queue: str | None, kind: str | None, limit: int) -> Exit:
     """Run dead jobs again, those dead the longest first."""
-    count = session.client().redrive(queue, kind=kind, limit=limit)
+    client = session.client()
+    with client.driver.transaction() as conn:
+        count = client.redrive(queue, kind=kind, limit=limit, conn=conn)
+        client.operations.record(
+            "redrive", queue=queue, affected=count, detail=None if kind is None else {"kind": kind},
+            conn=conn, **whoami(),
+        )  # fmt: skip
     text = f"{quantity(count, 'dead job')} will run again" if count else "no dead jobs"
     if count == limit:
         text += "; there may be more: repeat the command"
@@ -65,24 +109,33 @@ def redrive(session: Session, *, queue: str | None, kind: str | None, limit: int
 
 @click.command(cls=Command)
 @click.argument("ids", type=params.job_id, nargs=-1)
-@click.option("--ref", help="Instead of ids: all unfinished jobs about this.")
-@click.option("--reason", help="Kept in the job's history.")
+@filtered
+@careful
+@click.option("--reason", help="Kept in the jobs' histories, and in the audit log.")
 @pass_session
-def cancel(session: Session, ids: Sequence[int], *, ref: str | None, reason: str | None) -> Exit:
-    """Cancel jobs, waiting or running.
+def cancel(
+    session: Session,
+    ids: Sequence[int],
+    *,
+    given: dict[str, Any],
+    reason: str | None,
+    care: Care,
+) -> Exit:
+    """Cancel jobs, waiting or running: by id, or all that fit.
 
     Waiting ones end at once, running ones are asked to stop.
     """
-    if bool(ids) == (ref is not None):
-        raise click.UsageError("give the ids of jobs, or --ref")
-    if ref is None:
-        return _tell(session, ids, session.client().cancel(ids, reason), _cancelled)
-    count = session.client().cancel_ref(ref, reason)
-    text = f"{quantity(count, 'job')} cancelled, or asked to stop"
-    output.answer(
-        session.json, {"cancelled": count}, text if count else f"no unfinished jobs about {ref!r}"
-    )
-    return Exit.OK if count else Exit.NEGATIVE
+    if bool(ids) == bool(given) or (ids and care.dry_run):
+        raise click.UsageError("give the ids of jobs, or options that choose them, not both")
+    if given:
+        # What a reference is about is named exactly, as by ids.
+        sure = care if set(given) != {"ref"} else attrs.evolve(care, yes=True)
+        return on_all(session, "cancel", given, reason, sure)
+    client = session.client()
+    with client.driver.transaction() as conn:
+        states = client.cancel(ids, reason, conn=conn)
+        _record(session, "cancel", ids, len(states), reason, conn)
+    return _tell(session, ids, states, _cancelled)
 
 
 def _cancelled(state: JobState, done: bool) -> str:  # noqa: FBT001 - a fact about the state

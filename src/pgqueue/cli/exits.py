@@ -59,6 +59,7 @@ _BY_TYPE: tuple[tuple[type[BaseException], Exit], ...] = (
     (errors.ScheduleNotFound, Exit.NOT_FOUND),
     (errors.DuplicateJob, Exit.DUPLICATE),
     (errors.WaitTimeout, Exit.TIMEOUT),
+    (errors.FilterTooBroad, Exit.TIMEOUT),
     (errors.PgqueueError, Exit.NEGATIVE),
     (psycopg.Error, Exit.DATABASE),
 )

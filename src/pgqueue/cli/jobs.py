@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from pgqueue import models
 from pgqueue.cli import output
 from pgqueue.cli.command import Command
-from pgqueue.cli.params import COUNT, job_id
+from pgqueue.cli.filters import as_filter, filtered
+from pgqueue.cli.params import COUNT
+from pgqueue.cli.report import note
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.cli.times import Clock
 from pgqueue.models import JobState
@@ -27,16 +30,8 @@ COLUMNS = (
 
 
 @click.command(cls=Command)
-@click.option("-q", "--queue", help="Only of this queue.")
-@click.option("-k", "--kind", help="Only of this kind.")
-@click.option(
-    "-s", "--state", type=click.Choice([s.value for s in JobState]), help="Only in this state."
-)
-@click.option("--tag", help="Only with this tag.")
-@click.option("--ref", help="Only about this.")
-@click.option(
-    "--before", type=job_id, metavar="ID", help="Only older ones than this id: the next page."
-)
+@filtered
+@click.option("--after", metavar="PLACE", help="The next page: what the last one said.")
 @click.option(
     "-n",
     "--limit",
@@ -46,33 +41,29 @@ COLUMNS = (
     show_default=True,
     help="The most to list.",
 )
+@click.option("--count", "only_count", is_flag=True, help="Only say how many there are.")
 @pass_session
 def jobs(
-    session: Session,
-    *,
-    queue: str | None,
-    kind: str | None,
-    state: str | None,
-    tag: str | None,
-    ref: str | None,
-    before: int | None,
-    limit: int,
+    session: Session, *, given: dict[str, Any], after: str | None, limit: int, only_count: bool
 ) -> None:
-    """List jobs, unfinished and finished, newest first."""
-    found = session.client().list(
-        queue=queue, kind=kind, state=state, tag=tag, ref=ref, before=before, limit=limit
-    )
+    """List jobs: those that run, those that wait, then the latest that finished."""
+    wanted = as_filter(session, given)
+    if only_count:
+        count = session.client().operations.count(wanted)
+        many = {"count": count.number, "more": count.more}
+        output.answer(session.json, many, f"{count} {'job' if count.number == 1 else 'jobs'}")
+        return
+    page = session.client().operations.search(wanted, after=after, limit=limit)
     if session.json:
-        for job in found:
+        for job in page.jobs:
             output.json_line(job)
-        return
-    if not found:
+    elif not page.jobs:
         output.say("no jobs")
-        return
-    clock = Clock(session.clock(), session.utc)
-    output.table(COLUMNS, [_row(job, clock) for job in found])
-    if len(found) == limit and output.terminal().is_terminal:
-        output.say(f"\nolder ones: --before {found[-1].id}")
+    else:
+        clock = Clock(session.clock(), session.utc)
+        output.table(COLUMNS, [_row(job, clock) for job in page.jobs])
+    if page.next is not None:
+        note(f"there are more: --after {page.next}")
 
 
 def _row(job: models.JobSummary, clock: Clock) -> Sequence[output.Cell]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from pgqueue.cli import output, params
+from pgqueue.cli.actor import whoami
 from pgqueue.cli.command import Command
+from pgqueue.cli.confirm import confirm
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.cli.times import Clock
@@ -78,7 +79,8 @@ def _paused(until: datetime, clock: Clock) -> str:
 
 
 @click.command(cls=Command)
-@click.argument("queue")
+@click.argument("queue", required=False)
+@click.option("--all", "every", is_flag=True, help="Everything: claims, schedules and pokes.")
 @click.option(
     "--until",
     metavar="TIME|DURATION",
@@ -88,29 +90,49 @@ def _paused(until: datetime, clock: Clock) -> str:
 @click.option("--reason", help="Kept with the queue.")
 @pass_session
 def pause(
-    session: Session, queue: str, *, until: datetime | timedelta | None, reason: str | None
+    session: Session,
+    queue: str | None,
+    *,
+    every: bool,
+    until: datetime | timedelta | None,
+    reason: str | None,
 ) -> None:
-    """Stop claims from QUEUE.
+    """Stop claims from QUEUE, or everything.
 
-    Running jobs go on, and enqueues are stored.
+    Running jobs go on, and enqueues are stored. While everything is paused, `pgqueue run`, `retry`
+    and `cancel` work, and so does whatever else is done by hand.
     """
+    name = _named(queue, every=every)
     moment = session.moment(until)
-    session.client().pause(queue, until=moment, reason=reason)
-    text = f"queue {queue!r} is paused"
+    session.client().operations.pause(queue, until=moment, reason=reason, **whoami())
+    text = f"{name} is paused"
     if moment is not None:
         text += f", to go on {Clock(session.clock(), session.utc).when(moment)}"
     output.answer(session.json, {"queue": queue, "paused": True, "paused_until": moment}, text)
 
 
 @click.command(cls=Command)
-@click.argument("queue")
+@click.argument("queue", required=False)
+@click.option("--all", "every", is_flag=True, help="What `pause --all` stopped.")
 @pass_session
-def resume(session: Session, queue: str) -> Exit:
-    """Let claims from QUEUE go on."""
-    was_paused = session.client().resume(queue)
-    text = f"queue {queue!r} goes on" if was_paused else f"queue {queue!r} was not paused"
+def resume(session: Session, queue: str | None, *, every: bool) -> Exit:
+    """Let claims from QUEUE, or everything, go on."""
+    name = _named(queue, every=every)
+    was_paused = session.client().operations.resume(queue, **whoami())
+    text = f"{name} goes on" if was_paused else f"{name} was not paused"
     output.answer(session.json, {"queue": queue, "was_paused": was_paused}, text)
     return Exit.OK if was_paused else Exit.NEGATIVE
+
+
+def _named(queue: str | None, *, every: bool) -> str:
+    """What is paused, in words.
+
+    Raises:
+        click.UsageError: neither or both are given.
+    """
+    if (queue is None) is not every:
+        raise click.UsageError("name a queue, or pass --all")
+    return "everything" if queue is None else f"queue {queue!r}"
 
 
 @click.command(cls=Command)
@@ -144,32 +166,16 @@ def _waiting(session: Session, queue: str, kind: str | None) -> int:
     return int(session.value(*narrowed))
 
 
-def confirm(question: str) -> None:
-    """Asks, and ends the command unless the answer is yes.
-
-    Raises:
-        click.Abort: the answer is no.
-        click.UsageError: there is nobody to ask.
-    """
-    if not _has_terminal():
-        raise click.UsageError("there is no terminal to ask on; pass --yes")
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        click.echo(err=True)  # the cursor stands behind the question
-        raise
-    if not agreed:
-        raise click.Abort
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty()
-
-
 def _purge(session: Session, queue: str, kind: str | None) -> int:
-    purged = 0
-    while batch := session.client().purge(queue, kind=kind, limit=BATCH):
+    client = session.client()
+    purged, batch = 0, BATCH
+    while batch == BATCH:
+        with client.driver.transaction() as conn:
+            batch = client.purge(queue, kind=kind, limit=BATCH, conn=conn)
+            if batch:
+                client.operations.record(
+                    "purge", queue=queue, affected=batch, conn=conn,
+                    detail=None if kind is None else {"kind": kind}, **whoami(),
+                )  # fmt: skip
         purged += batch
-        if batch < BATCH:
-            break
     return purged

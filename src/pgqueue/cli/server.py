@@ -9,8 +9,8 @@ import click
 from pgqueue import embedded
 from pgqueue.cli import output
 from pgqueue.cli.command import Command, Group, help_instead
+from pgqueue.cli.confirm import confirm
 from pgqueue.cli.exits import Exit
-from pgqueue.cli.queues import confirm
 from pgqueue.cli.session import Session, pass_session
 
 _DATA = click.option(

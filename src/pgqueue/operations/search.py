@@ -188,7 +188,7 @@ class Search:
                 f"select f.* from {self._lanes()} cross join lateral (select {columns}, {keys} "
                 f"from {s}.job j where j.queue = l.lane_queue and j.priority = l.lane_priority "
                 f"and position <= l.head and lease_until is not null{found.text} "
-                f"order by {keys} limit %s) f (" + _named(names) + ") "
+                f"order by {keys} limit %s) f ({_named(names)}) "
                 "order by key_1, key_2, key_3 limit %s"
             )
             return sql, (*self._lane_params(), *found.params, limit, limit)

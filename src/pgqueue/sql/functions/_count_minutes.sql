@@ -50,7 +50,7 @@ begin
         case when last then coalesce(j.ready, 0) end, case when last then coalesce(j.scheduled, 0) end,
         case when last then coalesce(j.claimed, 0) end, case when last then v_now - j.oldest end
     from (
-        select a.queue, count(*) as ended,
+        select a.queue, count(*) filter (where a.finished_at < until) as ended,
             count(*) filter (where a.enqueued_at >= since and a.enqueued_at < until) as enqueued,
             count(*) filter (where a.claimed_at >= since and a.claimed_at < until) as started,
             count(*) filter (where a.finished_at < until and a.state = 'succeeded') as succeeded,
@@ -69,8 +69,8 @@ begin
             min(j.run_at) filter (where j.position is not null and j.lease_until is null) as oldest
         from @extschema@.job j group by j.queue
     ) j using (queue)
-    where a.queue is not null or j.enqueued + j.started > 0 or last
-    -- A queue per customer must not fill the table.
+    where greatest(a.enqueued, a.started, a.ended, j.enqueued, j.started) > 0 or last and j.waiting > 0
+    -- A queue per customer must not fill the table: the busiest ones, then the deepest.
     order by coalesce(a.enqueued, 0) + coalesce(j.enqueued, 0) + coalesce(a.ended, 0) desc, coalesce(j.waiting, 0) desc
     limit 1000
     on conflict (minute, queue, source) do update set

@@ -40,6 +40,7 @@ declare
             'name, kind, payload, cron, every, timezone, window_start, window_end, starts_at, ends_at, jitter, catch_up, grace, '
             'overlap, enabled, queue, priority, max_attempts, backoff, tags, metadata, ref, declared_by'),
         'select, insert on @extschema@.schedule_run',
+        'usage on sequence @extschema@.audit_id_seq',
         'select, insert, update (affected) on @extschema@.audit'
     ];
     v_work text[] := v_produce || v_view || array[
@@ -56,6 +57,7 @@ declare
         'insert, update on @extschema@.minute',
         'insert, update, delete on @extschema@.attempt_end',
         -- Nobody takes an entry back.
+        'usage on sequence @extschema@.audit_id_seq',
         'insert, update (affected) on @extschema@.audit',
         -- retry() locks what it takes out, which needs the right to update.
         'insert, update, delete on @extschema@.archive',

@@ -41,8 +41,9 @@ create table @extschema@.attempt_end (
 );
 
 -- What people did, in the transaction in which they did it.
+create sequence @extschema@.audit_id_seq as bigint;
 create table @extschema@.audit (
-    id bigint generated always as identity primary key,
+    id bigint not null default nextval('@extschema@.audit_id_seq') primary key,
     at timestamptz not null default @extschema@.clock(),
     actor text not null check (octet_length(actor) between 1 and 1000),
     via text collate "C" not null check (via ~ '^[a-z_-]+$' and octet_length(via) <= 32),
