@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -326,21 +327,20 @@ def test_succeeded_jobs_go_after_fourteen_days(stats: Stats) -> None:
 def test_switch_pauses_all_automatic_processing_and_no_manual_tool(installed: Stats) -> None:
     """No claim, no schedule, no poke; but enqueue, retry, cancel, and one job by hand."""
     stats = installed
-    stats.sql("select pgqueue.pause('*', reason => 'the third party is down')")
+    stats.shell("pause", "--all", "--reason", "the third party is down")
     job = stats.enqueue()
     assert stats.sql.one("select pgqueue.poke('stats')") is None
     assert stats.post()[1]["processed"] == 0
     stats.sql("update pgqueue.schedule set next_run_at = pgqueue.clock()")
     stats.client.maintain()
     assert len(stats.client.list()) == 1
-    claimed = stats.client.operations.claim_one(job)
-    stats.app.refresh(stats.app.handlers["stats.refresh"].decoded(claimed))
+    stats.shell("run", str(job), "examples.stats_orchestrator.app:handlers")
     assert stats.client.get(job).state == "succeeded"
     assert stats.client.retry(job) == [job]
     stats.client.cancel(job)
     stats.shell("schedule", "run", "stats.nightly")
     assert stats.post()[1]["processed"] == 0
-    stats.sql("select pgqueue.resume('*')")
+    stats.shell("resume", "--all")
     assert answered(stats, stats.sql.one("select pgqueue.poke('stats')")) == 200
     assert len(stats.client.list(kind="stats.refresh", state="succeeded")) == 2
 
@@ -356,14 +356,15 @@ def test_every_command_of_the_playbook_runs(installed: Stats) -> None:
     stats.source.next(1, "error")
     stats.post()
     assert stats.client.get(job).state == "dead"
+    ids = {"$DEAD": job, "$JOB": stats.enqueue(8)}
     text = (EXAMPLES / "stats_orchestrator" / "MAINTENANCE.md").read_text("utf-8")
     for kind, block in PLAYBOOK.findall(text):
         if kind == "sql":
             for statement in filter(str.strip, block.split(";\n")):
-                stats.sql(statement.replace("%", "%%") if "%" in statement else statement)
+                stats.sql(statement)
             continue
         for line in block.splitlines():
-            playbook_command(stats, line.replace("$JOB", str(job)))
+            playbook_command(stats, re.sub(r"\$[A-Z]+", lambda name: str(ids[name[0]]), line))
     until(lambda: stats.client.get(job).state == "succeeded")
     assert [found.active for found in stats.app.PgCron(stats.client).jobs()] == [True, True]
     assert not any(queue.paused_until for queue in stats.client.stats())
@@ -371,8 +372,6 @@ def test_every_command_of_the_playbook_runs(installed: Stats) -> None:
 
 def playbook_command(stats: Stats, line: str) -> None:
     """Runs a line: those that look exit with 1 where they find something."""
-    import shlex  # noqa: PLC0415
-
     program, *args = shlex.split(line, comments=True)
     if program == "python":
         assert args[-1] == "set-up"
@@ -392,8 +391,7 @@ def test_failures_of_pg_net_itself_are_surfaced(installed: Stats) -> None:
     assert told == []
     stats.sql("update pgqueue.poke set url = 'http://127.0.0.1:9/'")
     request = stats.sql.one("select pgqueue.poke('stats', true)")
-    until(lambda: stats.sql("select from net._http_response") or stats.sql(
-        "select 1 from net._http_response"))  # fmt: skip
+    until(lambda: stats.sql("select 1 from net._http_response"))
     stats.sql("update net._http_response set error_msg = 'Out of memory' where id = %s", request)
     assert stats.sql("select status, error from pgqueue.poke_failures()") == [
         (None, "Out of memory")
