@@ -83,7 +83,7 @@ def variables(dsn: str, source: ThirdParty) -> dict[str, str]:
         "PGQUEUE_DSN": dsn,
         "MEDIA_SOURCE": source.url,
         "MEDIA_SECRET": SECRET,
-        "MEDIA_TIMEOUT": "0.3",
+        "MEDIA_TIMEOUT": "5",
     }
 
 
@@ -210,6 +210,7 @@ def test_import_that_fails_is_tried_again_later(
     """Whatever the third party does wrong; what it was is in the job's history."""
     job = app.app.test_client().put("/imports/7").get_json()["job"]
     source.next(1, trouble)
+    app.app.config["TIMEOUT"] = 0.5 if trouble == "slow" else 5
     assert app.endpoint.process()["failed"] == 1
     assert app.endpoint.process()["processed"] == 0
     assert app.client.get(job).state == "scheduled"
