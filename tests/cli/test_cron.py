@@ -123,6 +123,7 @@ def test_script_is_printed_without_a_database(run: Run) -> None:
     assert run("cron", "sql", "--json", "--remove").json["script"].startswith("select cron.unsch")
     script = run("cron", "sql", "--url", "https://x.y/", "--queue-database", "app").out
     assert "cron.schedule_in_database" in script
+    assert "select 'extension'" in run("cron", "sql", "--verify").out
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ def test_script_is_printed_without_a_database(run: Run) -> None:
     [
         ("install", "--name", "x"), ("install", "--no-secret"), ("install", "--every", "7m"),
         ("sql", "--url", "https://x.y/", "--secret", "a", "--no-secret"),
+        ("sql", "--verify", "--remove"),
         ("sql", "--url", "x.y"), ("install", "--url", "https://x.y/", "--body", "[1]"),
     ],
 )  # fmt: skip

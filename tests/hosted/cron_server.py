@@ -23,6 +23,7 @@ SETTINGS = {
     "cron.use_background_workers": "on",
     "max_worker_processes": "20",
 }
+SCHEMAS = "select nspname from pg_namespace where nspname !~ '^pg_|^information_schema$|^cron$'"
 RUNNING = "select pid from pg_stat_activity where backend_type = 'pg_cron'"
 
 
@@ -52,7 +53,9 @@ class CronServer:
         sql(f"select pg_terminate_backend(pid) from ({RUNNING}) running")
         until(lambda: not sql(RUNNING))
         sql("delete from cron.job_run_details")
-        sql("drop schema if exists pgqueue, net, vault, public cascade; create schema public")
+        for (name,) in sql(SCHEMAS):
+            sql(f'drop schema "{name}" cascade')
+        sql("create schema public")
         sql.conn.close()
 
 

@@ -20,8 +20,10 @@ class Sql:
         self.conn = psycopg.connect(dsn, autocommit=True)
 
     def __call__(self, query: str, *params: object) -> list[tuple[Any, ...]]:
-        """All rows of `query`."""
+        """All rows of `query`; of its last statement, if it has several."""
         cursor = self.conn.execute(query.encode(), params or None)
+        while cursor.nextset():
+            pass
         return cursor.fetchall() if cursor.description else []
 
     def one(self, query: str, *params: object) -> Any:

@@ -13,7 +13,7 @@ from tests.hosted.database import Sql, until
 from tests.hosted.net_double import Sender, site
 
 from pgqueue import Client, ConfigurationError, PermissionDenied
-from pgqueue.pg_cron import CronFinding, PgCron, Poke, install_script, remove_script
+from pgqueue.pg_cron import CronFinding, PgCron, Poke, install_script, remove_script, verify_script
 
 TWO_MINUTES = 150
 """Seconds until pg_cron has started something twice, with some to spare."""
@@ -124,6 +124,34 @@ def test_verification_names_what_is_missing(cron: PgCron, there: Sql) -> None:
     assert "k: 1 ready" in of("queue default", cron.verify()).seen
     there("drop schema net cascade")
     assert not of("pg_net", cron.verify()).ok
+
+
+def test_printed_check_says_what_is_in_place(cron: PgCron, there: Sql) -> None:
+    """In one query: the extension, jobs, endpoints with their secrets, and the queue."""
+
+    def checked() -> dict[str, tuple[str, bool]]:
+        return {check: (seen, ok) for check, seen, ok in there(verify_script())}
+
+    assert list(checked()) == ["extension"]
+    assert checked()["extension"][0].startswith("pg_cron 1.")
+    cron.install(Poke(name="media", url="https://x.y/", secret="hush"))
+    cron.pause("history")
+    later = cron.client.enqueue("k", delay=timedelta(hours=1))
+    assert list(checked()) == [
+        "endpoint media",
+        "extension",
+        "job pgqueue.history@postgres",
+        "job pgqueue.poke:media@postgres",
+        "queue default",
+    ]
+    seen, ok = checked()["endpoint media"]
+    assert (seen.endswith("secret 'hush': missing"), ok) == (True, False)
+    cron.sync_secret("s3cr3t", "hush")
+    assert checked()["endpoint media"][1]
+    assert " as postgres, paused, last run never" in checked()["job pgqueue.history@postgres"][0]
+    assert checked()["queue default"][0].startswith("k: 1 scheduled, the oldest of ")
+    cron.client.cancel(later.id)
+    assert "queue default" not in checked()
 
 
 def test_rights_are_checked_first_and_named(

@@ -10,7 +10,7 @@ import pytest
 from tests.hosted.database import Sql
 
 from pgqueue import Client, ConfigurationError, InvalidJob
-from pgqueue.pg_cron import PgCron, Poke, install_script, remove_script
+from pgqueue.pg_cron import PgCron, Poke, install_script, remove_script, verify_script
 from pgqueue.pg_cron.script import cadence, job_name, pace_of
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -69,6 +69,15 @@ def test_names_and_values_are_quoted() -> None:
     assert "'Other.poke:default@app'" in script
     assert "-- In database app:" in script
     assert 'delete from "Other".poke;' in remove_script("Other", database="app")
+
+
+def test_check_has_a_part_for_each_database() -> None:
+    """Where pg_cron is in another one than the queue."""
+    here, there = verify_script("Other", database="a'b").split("-- In database a'b:\n")
+    assert "from cron.job j" in here
+    assert "'a''b'" in here
+    assert '"Other".poke p' in there
+    assert "cron." not in there
 
 
 @pytest.mark.parametrize(

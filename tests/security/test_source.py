@@ -56,7 +56,7 @@ PASTED: dict[str, set[str]] = {
     "schedules/statements.py": {"given", "where", "_OURS", "_COLUMNS"},
     # A script to be printed, too: values by literal(), the schema's name in quotes, and constants.
     "pg_cron/api.py": {"condition", "only", "self._quoted"},
-    "pg_cron/script.py": {"_KEPT", "literal(_MISSING)", "literal(schema + '.')", "more", "name",
+    "pg_cron/script.py": {"_KEPT", "literal(MISSING)", "literal(schema + '.')", "more", "name",
                           "ours(schema, database)", "poke", "put", "quoted", "schema", "secret",
                           "values"},
     "pg_cron/where.py": {"self.user", "wanted"},

@@ -18,7 +18,7 @@ from pgqueue.cli.exits import Exit
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.cli.times import Clock
 from pgqueue.models import DEFAULT_QUEUE
-from pgqueue.pg_cron import CronJob, PgCron, Poke, install_script, remove_script
+from pgqueue.pg_cron import CronJob, PgCron, Poke, install_script, remove_script, verify_script
 from pgqueue.pg_cron.models import SECRET
 from pgqueue.words import quantity
 
@@ -131,18 +131,25 @@ def install(
 @cron.command(cls=Command)
 @_settings
 @click.option("--remove", is_flag=True, help="What removes it all instead.")
+@click.option(
+    "--verify", "verifies", is_flag=True, help="What says whether all is in place instead."
+)
 @click.option("--queue-database", metavar="NAME", help="Where pg_cron is in another: the queue's.")
 @pass_session
 def sql(
-    session: Session, /, *, every: timedelta, remove: bool, queue_database: str | None,
-    **given: Any,  # noqa: ANN401
+    session: Session, /, *, every: timedelta, remove: bool, verifies: bool,
+    queue_database: str | None, **given: Any,  # noqa: ANN401
 ) -> None:  # fmt: skip
     """Print the SQL of `install`, for a hosted SQL editor.
 
     It may be run again and again. Nothing is connected to.
     """
     endpoint = _endpoint(given)
-    if remove:
+    if remove and verifies:
+        raise click.UsageError("--remove and --verify exclude each other")
+    if verifies:
+        script = verify_script(session.schema, database=queue_database)
+    elif remove:
         script = remove_script(session.schema, database=queue_database)
     else:
         script = install_script(session.schema, endpoint, every=every, database=queue_database)

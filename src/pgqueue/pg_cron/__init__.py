@@ -21,6 +21,7 @@ from pgqueue.pg_cron.models import (
     Poke,
 )
 from pgqueue.pg_cron.script import install_script, remove_script
+from pgqueue.pg_cron.verify_script import verify_script
 
 __all__ = [
     "CronFailure",
@@ -31,4 +32,5 @@ __all__ = [
     "Poke",
     "install_script",
     "remove_script",
+    "verify_script",
 ]

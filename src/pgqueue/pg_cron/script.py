@@ -26,7 +26,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _MOST_NAME = 63
 """Bytes of a job's name in pg_cron before 1.5."""
 _KEPT = "7 days"
-_MISSING = (
+MISSING = (
     "pg_cron is not in this database; have a superuser put shared_preload_libraries = 'pg_cron' "
     "into the settings, restart the server, and run in the database that cron.database_name names: "
     "create extension pg_cron"
@@ -177,7 +177,7 @@ declare
     v_id bigint;
 begin
     if to_regnamespace('cron') is null then
-        raise exception '%', {literal(_MISSING)} using errcode = 'PQ010';
+        raise exception '%', {literal(MISSING)} using errcode = 'PQ010';
     end if;
     select j.active into v_active from cron.job j
     where j.jobname = v_name and j.username = current_user;

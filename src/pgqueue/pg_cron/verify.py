@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pgqueue.client import Client
     from pgqueue.pg_cron.api import PgCron
     from pgqueue.pg_cron.models import CronJob
+    from pgqueue.readers import Row
 
 _LATE = timedelta(minutes=2)
 """How long a request may wait in pg_net's queue, and a run be late."""
@@ -68,9 +69,10 @@ def _jobs(cron: PgCron, installed: list[CronJob]) -> list[CronFinding]:
 
 def _job(cron: PgCron, job: CronJob) -> CronFinding:
     check = f"job {job.name}"
-    seen = f"{job.schedule!r} in database {job.database!r} as {job.user!r}"
+    active = "active" if job.active else "paused"
+    seen = f"{job.schedule!r} in database {job.database!r} as {job.user!r}, {active}"
     if not job.active:
-        return _good(check, f"{seen}, paused", f"`pgqueue cron resume {job.name}`")
+        return _good(check, seen, f"`pgqueue cron resume {job.name}`")
     rows = cron.place.driver.run(Statement(_LAST_RUN, (job.id,), list))
     if not rows:
         return _good(
@@ -231,23 +233,27 @@ def failed_requests(client: Client, limit: int) -> list[CronFailure]:
 def _queues(client: Client) -> list[CronFinding]:
     s = client.statements.quoted
     sql = (
-        "select j.queue, j.kind, j.state, count(*), now() - min(j.enqueued_at), "
-        "now() - max(j.enqueued_at) from ("
-        f"select * from {s}.all_jobs where state in ('scheduled', 'ready', 'claimed') limit %s) j "
-        "group by 1, 2, 3 order by 1, 2, 3"
+        f"select j.queue, j.kind, j.state, count(*), {s}.clock() - min(j.at), "
+        f"{s}.clock() - max(j.at) from ("
+        f"(select queue, kind, state, enqueued_at as at from {s}.all_jobs "
+        "where state in ('scheduled', 'ready', 'claimed') limit %s) union all "
+        f"(select queue, kind, state, finished_at from {s}.all_jobs where state = 'dead' limit %s)"
+        ") j group by 1, 2, 3 order by 1, 2, 3"
     )
-    rows = client.driver.run(Statement(sql, (_FEW_JOBS,), list))
-    found = [
-        _good(
-            f"queue {queue}",
-            f"{kind}: {count:,} {state}, enqueued {span(oldest)} to {span(newest)} ago",
-        )
-        for queue, kind, state, count, oldest, newest in rows
-    ]  # fmt: skip
-    dead = [
-        _bad(f"queue {each.queue}", f"{quantity(each.dead, 'dead job')}",
-            f"see `pgqueue jobs --state dead`, and then `pgqueue redrive {each.queue}`",
-        )
-        for each in client.stats() if each.dead
-    ]  # fmt: skip
-    return [*found, *dead]
+    rows: list[Row] = client.driver.run(Statement(sql, (_FEW_JOBS, _FEW_JOBS), list))
+    dead = [row for row in rows if row[2] == "dead"]
+    return _counts([row for row in rows if row not in dead]) + _counts(dead)
+
+
+def _counts(rows: list[Row]) -> list[CronFinding]:
+    cut = "at least " if sum(row[3] for row in rows) >= _FEW_JOBS else ""
+    found = []
+    for queue, kind, state, count, oldest, newest in rows:
+        what = "died" if state == "dead" else "enqueued"
+        seen = f"{kind}: {cut}{count:,} {state}, {what} {span(oldest)} to {span(newest)} ago"
+        help_with = f"see `pgqueue jobs --state dead`, and then `pgqueue redrive {queue}`"
+        if state == "dead":
+            found.append(_bad(f"queue {queue}", seen, help_with))
+        else:
+            found.append(_good(f"queue {queue}", seen))
+    return found
