@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pgqueue.copytext import BulkJob
+    from pgqueue.events import EnqueueHook
     from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
     from pgqueue.retry import RetryPolicy
@@ -61,6 +62,8 @@ class AsyncClient:
         self.driver = AsyncDriver(
             target, schema, pool_size, prepare=prepare, reply_timeout=reply_timeout
         )
+        self.enqueue_hook: EnqueueHook | None = None
+        """Stands around each enqueue; `pgqueue.otel.instrument` sets it."""
         self._floors = Floors()
         self._schedules = AsyncSchedules(self.driver, schema)
         self._operations = AsyncOperations(self.driver, schema, self)
@@ -158,7 +161,12 @@ class AsyncClient:
             dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata,
             ref=ref,
         )  # fmt: skip
-        return await self._run(self.statements.enqueue(job), conn)
+        if self.enqueue_hook is None:
+            return await self._run(self.statements.enqueue(job), conn)
+        with self.enqueue_hook.one(job) as (hooked, enqueuing):
+            result = await self._run(self.statements.enqueue(hooked), conn)
+            enqueuing.done(result.id, 1, int(result.duplicate))
+            return result
 
     async def enqueue_many(
         self,
@@ -168,8 +176,14 @@ class AsyncClient:
         conn: Any = None,  # noqa: ANN401
     ) -> models.EnqueueManyResult:
         """See `Client.enqueue_many`."""
-        storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
-        return await self.driver.run_all(storing, conn)
+        if self.enqueue_hook is None:
+            storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
+            return await self.driver.run_all(storing, conn)
+        with self.enqueue_hook.many(jobs, queue) as (hooked, enqueuing):
+            storing = bulk.Bulk(self.statements, hooked, queue, overlap=conn is None)
+            result = await self.driver.run_all(storing, conn)
+            enqueuing.done(None, len(result.ids), result.duplicates)
+            return result
 
     # Claim, and end what was claimed
 

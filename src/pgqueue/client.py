@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pgqueue.copytext import BulkJob
+    from pgqueue.events import EnqueueHook
     from pgqueue.jsontext import Json
     from pgqueue.models import DedupeUntil, Job, JobState, OnConflict
     from pgqueue.retry import RetryPolicy
@@ -83,6 +84,8 @@ class Client:
         self.driver = Driver(
             target, schema, pool_size, prepare=prepare, reply_timeout=reply_timeout
         )
+        self.enqueue_hook: EnqueueHook | None = None
+        """Stands around each enqueue; `pgqueue.otel.instrument` sets it."""
         self._floors = Floors()
         self._schedules = Schedules(self.driver, schema)
         self._operations = Operations(self.driver, schema, self)
@@ -214,7 +217,12 @@ class Client:
             dedupe_until=dedupe_until, on_conflict=on_conflict, tags=tags, metadata=metadata,
             ref=ref,
         )  # fmt: skip
-        return self._run(self.statements.enqueue(job), conn)
+        if self.enqueue_hook is None:
+            return self._run(self.statements.enqueue(job), conn)
+        with self.enqueue_hook.one(job) as (hooked, enqueuing):
+            result = self._run(self.statements.enqueue(hooked), conn)
+            enqueuing.done(result.id, 1, int(result.duplicate))
+            return result
 
     def enqueue_many(
         self,
@@ -238,8 +246,14 @@ class Client:
             InvalidJob: as in `enqueue`.
             DuplicateJob: as in `enqueue`.
         """
-        storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
-        return self.driver.run_all(storing, conn)
+        if self.enqueue_hook is None:
+            storing = bulk.Bulk(self.statements, jobs, queue, overlap=conn is None)
+            return self.driver.run_all(storing, conn)
+        with self.enqueue_hook.many(jobs, queue) as (hooked, enqueuing):
+            storing = bulk.Bulk(self.statements, hooked, queue, overlap=conn is None)
+            result = self.driver.run_all(storing, conn)
+            enqueuing.done(None, len(result.ids), result.duplicates)
+            return result
 
     # Claim, and end what was claimed
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
-    from pgqueue.models import Job
+    from pgqueue.jsontext import Json
+    from pgqueue.models import Job, NewJob
 
 
 class Outcome(str, Enum):
@@ -85,6 +87,28 @@ class Use:
     """Jobs that are claimed and not yet ended."""
     unreported: int
     """Endings that the database does not know of yet."""
+
+
+class Enqueuing(Protocol):
+    """An enqueue that a hook is around, or a bulk of them."""
+
+    def done(self, job_id: int | None, count: int, duplicates: int) -> None:
+        """It went through: the id of a single job, how many there were, how many were not added."""
+
+
+class EnqueueHook(Protocol):
+    """What stands around each enqueue of a client, as `client.enqueue_hook`: tracing is such.
+
+    It may add to the jobs, to their metadata say. What it raises passes, and nothing is enqueued.
+    """
+
+    def one(self, job: NewJob) -> AbstractContextManager[tuple[NewJob, Enqueuing]]:
+        """A context around one enqueue; gives the job to store."""
+
+    def many(
+        self, jobs: Iterable[NewJob | tuple[str, Json]], queue: str
+    ) -> AbstractContextManager[tuple[Iterable[NewJob | tuple[str, Json]], Enqueuing]]:
+        """The same around a bulk; `queue` is that of pairs."""
 
 
 class Observer:

@@ -330,8 +330,8 @@ class Handlers:
         """Adds a context around every attempt: a function of the job that gives a context manager.
 
         The first added is the outermost. It is entered in the handler's own thread or task; around
-        a batch once, with the first job. An exception of its own fails the attempt; one of the
-        handler's that it swallows does not.
+        a batch once, with the first job, or with all by a method `around_batch`, if it has one. An
+        exception of its own fails the attempt; one of the handler's that it swallows does not.
         """
         self._middleware.append(middleware)
         return middleware
@@ -395,11 +395,13 @@ class Handlers:
         """
         return self[kind].enqueue(client, payload, **options)
 
-    def around(self, job: Job[Any]) -> AbstractContextManager[object] | None:
-        """All middleware for `job` as one context; None if there is none."""
+    def around(
+        self, job: Job[Any], batch: Sequence[Job[Any]] | None = None
+    ) -> AbstractContextManager[object] | None:
+        """All middleware for `job` as one context; None if there is none. `batch` is its batch."""
         if not self._middleware:
             return None
-        return _Around(self._middleware, job)
+        return _Around(self._middleware, job, batch)
 
     def tell(self, event: AttemptEnded) -> None:
         """Calls the observers."""
@@ -436,16 +438,26 @@ class Handlers:
 class _Around(AbstractContextManager[None]):
     """Contexts made and entered one after another, so that a later one sees the earlier ones."""
 
-    def __init__(self, middleware: Sequence[Middleware], job: Job[Any]) -> None:
+    def __init__(
+        self, middleware: Sequence[Middleware], job: Job[Any], batch: Sequence[Job[Any]] | None
+    ) -> None:
         self._middleware = middleware
         self._job = job
+        self._batch = batch
         self._stack = ExitStack()
 
     def __enter__(self) -> None:
         with ExitStack() as stack:
             for middleware in self._middleware:
-                stack.enter_context(middleware(self._job))
+                stack.enter_context(self._made(middleware))
             self._stack = stack.pop_all()
+
+    def _made(self, middleware: Middleware) -> AbstractContextManager[object]:
+        of_batches = None if self._batch is None else getattr(middleware, "around_batch", None)
+        if of_batches is None:
+            return middleware(self._job)
+        context: AbstractContextManager[object] = of_batches(self._batch)
+        return context
 
     def __exit__(
         self,

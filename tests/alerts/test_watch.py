@@ -324,12 +324,12 @@ def test_counts_that_cannot_be_stored_are_kept(client: Client) -> None:
             self.job = type("J", (), {"kind": kind})()
             self.duration, self.error = 0.0, None
 
-    watch.ended(Outcome.FAILED, [One("a")])  # type: ignore[list-item]
+    watch.ended(Outcome.FAILED, [One("a")])
     sql(client, "alter table pgqueue.attempt_count rename to hidden")
     with pytest.raises(SchemaMissing):
         watch.look()
     sql(client, "alter table pgqueue.hidden rename to attempt_count")
-    watch.ended(Outcome.SUCCEEDED, [One("a")])  # type: ignore[list-item]
+    watch.ended(Outcome.SUCCEEDED, [One("a")])
     watch.look()
     counts = sql(client, "select kind, ended, failed from pgqueue.attempt_count")
     assert counts == [("a", 2, 1)]

@@ -14,7 +14,13 @@ from click.testing import CliRunner
 
 from pgqueue.cli.app import app
 
-GREETINGS = ("pgqueue: serving ", "pgqueue: upkeep every ", "pgqueue: firing schedules")
+GREETINGS = (
+    "pgqueue: serving ",
+    "pgqueue: upkeep every ",
+    "pgqueue: firing schedules",
+    "pgqueue: serving metrics",
+    "pgqueue: watching every ",
+)
 
 
 @attrs.frozen

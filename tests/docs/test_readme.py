@@ -19,6 +19,7 @@ PAGES = {
     "guide-worker.md": ["email.send succeeded"],
     "guide-schedules.md": ["serving reports", "added [datetime", " manual "],
     "guide-testing.md": ["3 passed"],
+    "observability.md": ["succeeded"],
     "guide-endpoint.md": ["processed"],
     "guide-operate.md": ["0\n0 of 0"],
     "guide-deploy.md": ["is current, at version"],

@@ -31,6 +31,7 @@ QUOTED = {"s", "self.quoted", "client.statements.quoted", "self._client.statemen
 # What else stands in f-strings that begin as SQL does: constants, %s for parameters, and other such
 # strings. A new one fails until somebody has read where its value comes from.
 PASTED: dict[str, set[str]] = {
+    "alerts/notices.py": {"quoted"},
     "bench/bare.py": {"self.job", "self.archive", "self._schema", "PAYLOAD", "count", "end",
                       "columns"},
     "bench/suite.py": {"SCHEMA", "retention"},
@@ -63,6 +64,7 @@ PASTED: dict[str, set[str]] = {
     "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
+    "vitals.py": {"quoted"},
 }  # fmt: skip
 # Names in EXECUTE are of the catalog (regclass, regprocedure), constants, or quoted by %I.
 DYNAMIC = {

@@ -168,3 +168,27 @@ def test_functions_with_the_owners_rights_are_not_everybodys(roles: Roles) -> No
     for row in rows:
         assert "search_path=pg_catalog, pg_temp" in row.settings
         assert not row.open
+
+
+WATCHING = (
+    "select pgqueue._alerts_turn('1 s')",
+    "select pgqueue._count_attempts('{a}', '{1}', '{1}', '{0}')",
+    "select * from pgqueue._attempt_counts('5 min')",
+    """select * from pgqueue._note_alerts('[{"rule": "r", "key": "k", "summary": "s", "cool_down": "1 h",
+        "quiet": "1 h"}]', '{r}', '1 min')""",
+    "select pgqueue._alert_told('r', 'k', 1, true)",
+)
+
+
+@pytest.mark.parametrize(
+    "role, may",
+    [
+        ("worker", [True] * 5),
+        ("viewer", [False, False, True, False, False]),
+        ("producer", [False] * 5),
+    ],
+)
+def test_who_may_watch(roles: Roles, role: str, may: list[bool]) -> None:
+    """A worker's role; a viewer reads how attempts ended, a producer does not even that."""
+    with roles.as_(role) as db:
+        assert [not refused(db, statement) for statement in WATCHING] == may

@@ -59,16 +59,13 @@ class Webhook:
     `text` says it all; `attachments` has a color and the facts as fields. Neither has payloads or
     texts of errors. The URL is taken for a secret, since theirs are: it is not in the log, in
     errors, or in the repr. A redirect is an error; proxies of the environment are used.
-
-    Args:
-        url: where to.
-        headers: more of them, an Authorization say; secrets as well.
-        timeout: of each try, from the first byte to the answer's last header.
     """
 
     url: str = attrs.field(repr=False, validator=_checked_url)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False, kw_only=True)
+    """More of them, an Authorization say; they are secrets as well."""
     timeout: timedelta = attrs.field(default=timedelta(seconds=5), kw_only=True)
+    """Of each try, from the first byte to the answer's last header."""
 
     def __call__(self, notice: Notice) -> None:
         """Posts it once.

@@ -125,6 +125,11 @@ class Watch(Observer):
         """Watches in this thread until `stop`. Trouble with the database is waited out."""
         self._live()
 
+    def run_until(self, over: threading.Event) -> None:
+        """The same until `over` is set."""
+        self._stopping = over
+        self._live()
+
     def stop(self) -> None:
         """Ends `run`; from any thread or signal handler."""
         self._stopping.set()

@@ -22,6 +22,7 @@ from pgqueue.cli.enqueue import enqueue
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.job import job
 from pgqueue.cli.jobs import jobs
+from pgqueue.cli.metrics import metrics
 from pgqueue.cli.operate import audit, edit, history
 from pgqueue.cli.queues import pause, purge, resume, stats
 from pgqueue.cli.run import run as run_one
@@ -31,6 +32,7 @@ from pgqueue.cli.schedules import schedules
 from pgqueue.cli.schema import grant, migrate
 from pgqueue.cli.server import server
 from pgqueue.cli.upkeep import maintain
+from pgqueue.cli.watch import watch
 from pgqueue.cli.worker import worker
 
 THEMES: dict[str, tuple[click.Command, ...]] = {
@@ -38,7 +40,8 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Jobs": (enqueue, jobs, job, edit, run_one, retry, redrive, cancel),
     "Queues": (stats, history, pause, resume, purge, audit),
     "Schedules": (schedules, schedule),
-    "Run": (worker, scheduler, maintain, cron, doctor),
+    "Run": (worker, scheduler, maintain, cron),
+    "Look": (doctor, metrics, watch),
     "Try": (server, demo, bench),
 }
 

@@ -6,10 +6,13 @@ import importlib
 import os
 import sys
 import traceback
+from typing import TypeVar
 
 import click
 
 from pgqueue.handlers import Handlers
+
+T = TypeVar("T")
 
 DEFAULT_NAME = "handlers"
 
@@ -22,11 +25,20 @@ def load_handlers(reference: str) -> Handlers:
     Raises:
         click.UsageError: the module cannot be imported, or has no `Handlers` of that name.
     """
+    return load(reference, Handlers, DEFAULT_NAME)
+
+
+def load(reference: str, wanted: type[T], default_name: str) -> T:
+    """What is at MODULE:NAME, an instance of `wanted`.
+
+    Raises:
+        click.UsageError: the module cannot be imported, or has no such thing of that name.
+    """
     module_name, _, name = reference.partition(":")
     if "/" in module_name or module_name.endswith(".py"):
         guess = module_name.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
         raise click.UsageError(
-            f"{module_name!r} is a file, not a module; write {guess}:{name or DEFAULT_NAME}"
+            f"{module_name!r} is a file, not a module; write {guess}:{name or default_name}"
         )
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path has strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
@@ -36,12 +48,14 @@ def load_handlers(reference: str) -> Handlers:
         raise click.UsageError(
             f"cannot import {module_name!r}: {type(error).__name__}: {error}{_where(error)}"
         ) from error
-    for part in (name or DEFAULT_NAME).split("."):
+    for part in (name or default_name).split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, Handlers):
+    if not isinstance(found, wanted):
+        what = "Handlers" if wanted is Handlers else wanted.__name__
+        are = "they are" if wanted is Handlers else "it is"
         raise click.UsageError(
-            f"{module_name!r} has no pgqueue.Handlers named {name or DEFAULT_NAME!r}; "
-            "say where they are, as MODULE:NAME"
+            f"{module_name!r} has no pgqueue.{what} named {name or default_name!r}; "
+            f"say where {are}, as MODULE:NAME"
         )
     return found
 

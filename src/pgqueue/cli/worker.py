@@ -10,9 +10,11 @@ import click
 
 from pgqueue.cli import params
 from pgqueue.cli.command import Command
-from pgqueue.cli.load import load_handlers
+from pgqueue.cli.load import load, load_handlers
+from pgqueue.cli.metrics import serving
 from pgqueue.cli.report import note
 from pgqueue.cli.session import Session, pass_session
+from pgqueue.events import Observer
 from pgqueue.handlers import Handlers
 from pgqueue.worker import Worker
 
@@ -92,6 +94,26 @@ _SOME = click.IntRange(min=1)
     is_flag=True,
     help="Run on uvloop's event loop instead of asyncio's own (extra `uvloop`).",
 )
+@click.option(
+    "--observer",
+    "observers",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help="A pgqueue.Observer of a Python module, such as alerts; may be repeated.",
+)
+@click.option(
+    "--metrics-port",
+    metavar="PORT",
+    type=click.IntRange(0, 65_535),
+    help="Serve metrics of all processes for Prometheus there, at /metrics (extra `metrics`).",
+)
+@click.option(
+    "--metrics-host",
+    metavar="ADDRESS",
+    default="0.0.0.0",  # noqa: S104 - a scraper is on another machine
+    show_default=True,
+    help="The address for them.",
+)
 @click.option("--drain", is_flag=True, help="End when no job is ready.")
 @pass_session
 def worker(
@@ -108,6 +130,9 @@ def worker(
     watchdog: timedelta | None,
     name: str | None,
     on_uvloop: bool,
+    observers: tuple[str, ...],
+    metrics_port: int | None,
+    metrics_host: str,
     drain: bool,
 ) -> int:
     """Run jobs with the handlers of a Python module.
@@ -118,23 +143,26 @@ def worker(
     loop_factory = _uvloop() if on_uvloop else None
     found = load_handlers(handlers)
     weights = dict(queues) or dict.fromkeys(sorted({k.queue for k in found.kinds}), 1.0)
+    watching: list[Observer] = [load(reference, Observer, "observer") for reference in observers]
     # No client: the worker may fork, and a connection must not be made before.
-    made = Worker(
-        session.find(),
-        found,
-        schema=session.schema,
-        queues=weights,
-        concurrency=concurrency,
-        prefetch=prefetch,
-        lease=lease,
-        processes=processes,
-        poll_interval=poll_interval,
-        shutdown_timeout=shutdown_timeout,
-        watchdog=watchdog,
-        name=name,
-    )
-    note(_greeting(found, weights))
-    return made.run(until_idle=drain, loop_factory=loop_factory)
+    with serving(metrics_port, metrics_host, processes) as served:
+        made = Worker(
+            session.find(),
+            found,
+            schema=session.schema,
+            queues=weights,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            lease=lease,
+            processes=processes,
+            poll_interval=poll_interval,
+            shutdown_timeout=shutdown_timeout,
+            watchdog=watchdog,
+            name=name,
+            observers=[*watching, *served],
+        )
+        note(_greeting(found, weights))
+        return made.run(until_idle=drain, loop_factory=loop_factory)
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:

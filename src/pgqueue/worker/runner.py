@@ -48,7 +48,7 @@ def run(handlers: Handlers, kind: Kind[Any], jobs: Sequence[Job[Any]]) -> list[E
     if jobs:
         returned: object = None  # also where middleware swallows the handler's exception
         try:
-            around = handlers.around(decoded[0])
+            around = handlers.around(decoded[0], None if kind.batch is None else decoded)
             argument = decoded[0] if kind.batch is None else list(decoded)
             if around is None:
                 returned = kind.function(argument)
@@ -68,7 +68,7 @@ async def arun(handlers: Handlers, kind: Kind[Any], jobs: Sequence[Job[Any]]) ->
     if jobs:
         returned: object = None
         try:
-            around = handlers.around(decoded[0])
+            around = handlers.around(decoded[0], None if kind.batch is None else decoded)
             argument = decoded[0] if kind.batch is None else list(decoded)
             if around is None:
                 returned = await kind.function(argument)  # type: ignore[misc] # is_async says so

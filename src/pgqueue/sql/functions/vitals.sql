@@ -34,33 +34,10 @@ begin
     group by l.queue;
 
     return query select 'workers_registered', '', v_registered::integer::float8;
-    if v_registered then
-        return query
-        select 'workers', coalesce(q.name, ''), count(distinct w.id)::float8
-        from @extschema@.worker w cross join lateral unnest(w.queues) q (name)
-        where w.beat_at > v_now - interval '30 seconds' and not w.stopping
-        group by rollup (q.name);
-    else
-        -- host:pid:random; a process has one name for each sort of handler.
-        return query
-        select 'workers', coalesce(s.queue, ''), count(distinct regexp_replace(s.worker, ':[^:]*$', ''))::float8
-        from (
-            select s.queue, s.worker from @extschema@.sleeper s where s.until > v_now
-            union all
-            select l.queue, j.worker
-            from @extschema@._lanes_seen() l
-            cross join lateral (
-                select j.* from (
-                    select j.worker, j.lease_until from @extschema@.job j
-                    where j.queue = l.queue and j.priority = l.priority
-                        and j.position >= l.bottom and j.position <= l.head
-                    order by j.position limit 1000
-                ) j where j.lease_until > v_now
-            ) j
-        ) s
-        where s.worker is not null
-        group by rollup (s.queue);
-    end if;
+    return query
+    select 'workers', coalesce(w.queue, ''), count(distinct w.process)::float8
+    from @extschema@._workers_seen(v_now, v_registered) w
+    group by rollup (w.queue);
 
     return query
     select 'upkeep_lag', '', greatest(0, extract(epoch from v_now - (
@@ -113,5 +90,35 @@ begin
     return query
     select l.queue, l.priority, max(l.head), max(l.floor), max(l.bottom)
     from @extschema@.lane l group by l.queue, l.priority order by l.queue, l.priority limit 500;
+end
+$$;
+
+-- The processes of workers that are seen, and the queues that they serve: those that are registered, that sleep, or that hold
+-- a job. Their names are host:pid:random, with a random part for each sort of handler.
+create or replace function @extschema@._workers_seen(moment timestamptz, registered boolean)
+returns table (queue text, process text)
+language plpgsql volatile
+@settings@
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select s.queue, regexp_replace(s.worker, ':[^:]*$', '') from @extschema@.sleeper s where s.until > moment
+    union
+    select l.queue, regexp_replace(j.worker, ':[^:]*$', '')
+    from @extschema@._lanes_seen() l
+    cross join lateral (
+        select j.* from (
+            select j.worker, j.lease_until from @extschema@.job j
+            where j.queue = l.queue and j.priority = l.priority and j.position >= l.bottom and j.position <= l.head
+            order by j.position limit 1000
+        ) j where j.lease_until > moment and j.worker is not null
+    ) j;
+    if registered then
+        return query
+        select q.name, regexp_replace(w.id, ':[^:]*$', '')
+        from @extschema@.worker w cross join lateral unnest(w.queues) q (name)
+        where w.beat_at > moment - interval '30 seconds' and not w.stopping;
+    end if;
 end
 $$;
