@@ -39,7 +39,9 @@ def build(client: Client) -> Scene:
     client.enqueue_many([("report.render", {"n": n}) for n in range(14)], queue="reports")
     client.ack(client.claim("reports", limit=14, worker="web-2:991"))
     running = client.enqueue("media.import", {"account": "a-17"}, queue="imports").id
-    client.enqueue_many([("media.import", {"account": f"a-{n}"}) for n in range(5)], queue="imports")
+    client.enqueue_many(
+        [("media.import", {"account": f"a-{n}"}) for n in range(5)], queue="imports"
+    )
     client.claim("imports", limit=4, lease=timedelta(minutes=10), worker="web-2:991")
     waiting = client.enqueue("email.send", {"to": "ada@example.org"}, queue="newsletter").id
     client.enqueue_many([("email.send", {"to": n}) for n in range(1203)], queue="newsletter")

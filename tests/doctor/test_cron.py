@@ -161,14 +161,14 @@ def test_backlog_and_refusals_of_pg_net(look: Examine, cron: PgCron, sql: Sql) -
     sql("insert into net._http_response (id, status_code) values (%s, 401)", first)
     (found,) = look("pg_net")
     assert found.level is Level.WARNING
-    assert "0 succeeded, 1 failed; the last: HTTP 401" in found.seen
+    assert "0 succeeded, 1 failed; poke:media: HTTP 401" in found.seen
     assert "sync-secret pgqueue_endpoint" in found.advice
     second = cron.run("media", force=True)
     sql("delete from net.http_request_queue")
     sql("insert into net._http_response (id, status_code) values (%s, 200)", second)
     (found,) = look("pg_net")
     assert found.level is Level.NOTICE
-    assert found.seen.endswith("since then one succeeded")
+    assert found.seen.endswith("1 succeeded, 1 failed")
 
 
 def test_requests_that_may_not_be_seen(

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +15,22 @@ import psycopg
 import pytest
 
 import pgqueue
-from pgqueue import Cancel, Client, Constant, EndpointBusy, Handlers, Job, Retry, Skip, Snooze
+from pgqueue import (
+    Cancel,
+    Client,
+    Constant,
+    EndpointBusy,
+    Handlers,
+    Job,
+    Observer,
+    Outcome,
+    Retry,
+    Skip,
+    Snooze,
+)
+from pgqueue.alerts import Notice, RepeatedFailures, Watch
 from pgqueue.endpoint import Endpoint
+from pgqueue.events import Ended, Use
 
 from .conftest import SECRET, Make
 
@@ -499,3 +513,57 @@ def test_too_many_pokes_are_turned_away(make: Make, client: Client) -> None:
     release.set()
     poking.join(DEADLINE)
     assert endpoint.respond("POST", _headers()).status == 200
+
+
+class Heard(Observer):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def started(self, worker: str, use: Callable[[], Use]) -> None:
+        """In each process."""
+        assert worker
+        self.told.append(("started", use().held))
+
+    def stopped(self) -> None:
+        """The last."""
+        self.told.append("stopped")
+
+    def ended(self, outcome: Outcome, endings: Sequence[Ended]) -> None:
+        """In batches."""
+        self.told.extend((str(outcome), ending.job.kind) for ending in endings)
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "frozen"])
+def test_observers_watch_an_endpoint_as_they_do_a_worker(
+    make: Make, client: Client, *, keep: bool
+) -> None:
+    """From its first poke until it is closed; where the process may be frozen, poke by poke."""
+    heard = Heard()
+    endpoint = make(observers=[heard], keep=keep)
+    for _ in range(2):
+        client.enqueue("sync", {"result": 1})
+        endpoint.process()
+    endpoint.close()
+    poke: list[object] = [("succeeded", "sync")]
+    started: list[object] = [("started", 0)]
+    if keep:
+        assert heard.told == [*started, *poke, *poke, "stopped"]
+    else:
+        assert heard.told == [*started, *poke, "stopped"] * 2
+    endpoint.close()
+    assert heard.told.count("stopped") == (1 if keep else 2)
+
+
+def test_alerts_are_sent_of_what_an_endpoint_ran(make: Make, client: Client) -> None:
+    """Repeated failures, without any worker."""
+    notices: list[Notice] = []
+    watch = Watch(client, senders=[notices.append], rules=[RepeatedFailures(least=3)])
+    handlers = Handlers()
+    handlers.register("broken")(lambda job: job.payload["missing"])
+    with make(handlers, observers=[watch]) as endpoint:
+        client.enqueue_many([("broken", {})] * 3)
+        assert endpoint.process()["failed"] == 3
+    watch.look()
+    assert [(notice.rule, notice.key) for notice in notices] == [("repeated_failures", "broken")]

@@ -34,3 +34,4 @@ begin
     return v_id;
 end
 $$;
+create function net.worker_restart() returns boolean language sql as 'select true';

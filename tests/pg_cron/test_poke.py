@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
 import pytest
-from tests.hosted.database import Sql
+from tests.hosted.database import Sql, until
 from tests.hosted.net_double import Sender, Site
 from tests.hosted.serving import serving
 
 from pgqueue import Client, ConfigurationError, Handlers, SecretMissing
 from pgqueue.endpoint import Endpoint
-from pgqueue.pg_cron import PgCron
+from pgqueue.pg_cron import CronFinding, PgCron
 from pgqueue.testing import travel
 
 Put = Callable[..., None]
@@ -215,6 +216,67 @@ def test_failures_are_told_with_what_mends_them(
     assert len(failed_requests(pgqueue_client, 1)) == 0
 
 
+def test_request_that_pg_net_lost_is_told(
+    sql: Sql, put: Put, sender: Sender, pgqueue_client: Client
+) -> None:
+    """Its tables are empty after a crash: what neither waits nor was answered has failed."""
+    from pgqueue.pg_cron.verify import failed_requests  # noqa: PLC0415
+
+    cron = PgCron(pgqueue_client)
+    put(secret=None)
+    answered = forced(cron, "media")
+    sender.send()
+    lost = forced(cron, "media")
+    sql("delete from net.http_request_queue")
+    waits = forced(cron, "media")
+    travel(sql.dsn, timedelta(seconds=80))
+    assert failed_requests(pgqueue_client, 100) == []  # it may be under way
+    travel(sql.dsn, timedelta(seconds=20))
+    (found,) = failed_requests(pgqueue_client, 100)
+    assert found.request_id == lost
+    assert found.request_id not in {answered, waits}
+    assert (found.status, "pg_net lost it" in found.error) == (None, True)
+    assert "no job is lost" in found.advice
+    # Nor are answers missed that pg_net has forgotten.
+    sql("set pg_net.ttl = '1 minute'")
+    assert sql("select * from pgqueue.poke_failures()") == []
+
+
+def test_verification_is_content_once_failures_are_mended(
+    sql: Sql, put: Put, sender: Sender, served: Site, cron: PgCron
+) -> None:
+    """By a success since then or, where a secret was refused, by another secret."""
+    from pgqueue.pg_cron.verify import _net  # noqa: PLC0415
+
+    def requests() -> CronFinding:
+        return next(finding for finding in _net(cron.client) if finding.check == "requests")
+
+    put(secret="hush")
+    cron.sync_secret("old", "hush")
+    served.secrets = {"new"}
+    forced(cron, "media")
+    sender.send()
+    assert not requests().ok
+    assert "poke:media: HTTP 401" in requests().seen
+    cron.sync_secret("new", "hush")
+    assert (requests().ok, requests().advice) == (True, "`pgqueue cron failures`")
+    cron.sync_secret("newer", "hush")
+    forced(cron, "media")
+    sender.send()
+    assert not requests().ok
+    served.secrets = set()
+    forced(cron, "media")
+    sender.send()
+    assert requests().ok
+    put(secret="hush", url="http://127.0.0.1:9/")
+    forced(cron, "media")
+    sender.send()
+    cron.sync_secret("again", "hush")  # that does not help here
+    assert not requests().ok
+    sql("delete from pgqueue.poke")
+    assert requests().ok
+
+
 def test_upkeep_forgets_requests_after_a_day(sql: Sql, put: Put) -> None:
     """The table stays small by itself."""
     put(secret=None)
@@ -253,3 +315,25 @@ def test_run_minute_goes_on_after_an_error_and_ends_with_it(sql: Sql, put: Put) 
     sql("call pgqueue.run_minute('61 s')")
     with pytest.raises(psycopg.Error, match="use a second or more"):
         sql("call pgqueue.run_minute('10 ms')")
+
+
+def test_run_minute_ends_when_its_job_is_paused(sql: Sql, put: Put) -> None:
+    """Where it can see that: it does not poke on until the minute is over."""
+    sql.double("cron")
+    put(secret=None)
+    call = "call pgqueue.run_minute('1 s', 'media')"
+    sql("select cron.schedule('pgqueue.poke:media@db', '* * * * *', %s)", call)
+    second = int(sql.one("select date_part('second', pgqueue.clock())"))
+    travel(sql.dsn, timedelta(seconds=65 - second))  # to the fifth of a minute
+
+    def run() -> None:
+        with psycopg.connect(sql.dsn, autocommit=True) as conn:
+            conn.execute(call.encode())
+
+    running = threading.Thread(target=run)
+    running.start()
+    active = "select pid from pg_stat_activity where query = %s and state = 'active'"
+    until(lambda: sql(active, call))
+    sql("select cron.alter_job(jobid, active := false) from cron.job")
+    running.join(10)
+    assert not running.is_alive()

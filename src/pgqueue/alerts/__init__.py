@@ -9,6 +9,7 @@ or `pgqueue watch` in a process of its own.
 from __future__ import annotations
 
 from pgqueue.alerts.notices import Alarm, Notice
+from pgqueue.alerts.pokes import PokeTrouble
 from pgqueue.alerts.rules import (
     DEFAULT_RULES,
     DeadJobs,
@@ -31,6 +32,7 @@ __all__ = [
     "HorizonPinned",
     "NoWorkers",
     "Notice",
+    "PokeTrouble",
     "QueueLatency",
     "RepeatedFailures",
     "Rule",

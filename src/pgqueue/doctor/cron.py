@@ -161,11 +161,10 @@ async def pg_net(patient: Patient) -> list[Sign]:
     row = (await patient.ask(health.REQUESTS))[0]
     text = health.FAILURES % health.LAST_REQUESTS
     failed = [health.failure(each) for each in await patient.ask(text)]
-    answered = health.requests(row, failed)
+    sees = (await patient.ask(_SEES_SECRETS))[0][0]
+    mended = await patient.ask(health.MENDED if sees else health.MENDED_WITHOUT_SECRETS)
+    answered = health.requests(row, failed, health.standing(failed, mended))
     signs = [_sign(health.backlog(row)), _sign(answered)]
-    succeeded = row[-1]
-    if failed and succeeded and failed[0].at and failed[0].at < succeeded:
-        signs[1] = notice(f"{answered.seen}; since then one succeeded", answered.advice)
     return [sign for sign in signs if sign.advice] or [
         ok(f"{health.backlog(row).seen}; {answered.seen}")
     ]

@@ -24,8 +24,10 @@ from pgqueue.endpoint.openapi import document
 from pgqueue.endpoint.poke import Poke, Workplace
 from pgqueue.endpoint.wsgi import WsgiApp
 from pgqueue.errors import ConfigurationError, EndpointBusy
+from pgqueue.events import Use
 from pgqueue.handlers import Handlers
 from pgqueue.statements import DEFAULT_SCHEMA, Statements
+from pgqueue.worker.observers import Observers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pgqueue.endpoint.answer import Answer
+    from pgqueue.events import Observer
 
 GRACE_SECONDS = 0.25
 """Beyond the budget, for an event loop that is busy to say what it has done."""
@@ -87,6 +90,8 @@ class Endpoint:
             answer: then each poke makes up to three, and closes them before it answers.
         show_errors: whether answers hold the texts of errors, redacted as in the job's history.
         private_health: whether GET needs the secret.
+        observers: as in `Worker`, such as a `Watch` that has people alerted. In each process they
+            begin with the first poke, and end with `close`; without `keep`, with each poke.
         schema: the schema, unless a client says.
         prepare: as in `Client`; likewise `reply_timeout`.
         name: the start of the names under which jobs show who ran them.
@@ -116,6 +121,7 @@ class Endpoint:
         keep: bool = True,
         show_errors: bool = False,
         private_health: bool = False,
+        observers: Sequence[Observer] = (),
         schema: str | None = None,
         prepare: bool | None = None,
         reply_timeout: timedelta | None = None,
@@ -148,6 +154,7 @@ class Endpoint:
             keep=keep,
             show_errors=show_errors,
             private_health=private_health,
+            observers=observers,
         )
         guard = _guard(secrets, hmac_secrets, header, replay_window, insecure=insecure)
         self.desk = Desk(self.limits, guard, lambda: len(self._here().pokes))
@@ -155,6 +162,7 @@ class Endpoint:
         self._handlers = handlers
         self._statements = Statements(schema or DEFAULT_SCHEMA)
         self._settings = {"prepare": prepare, "reply_timeout": reply_timeout}
+        self._observers = Observers(self.limits.worker.observers)
         self._place: Workplace | None = None
         self._state = _State()
         self._lock = threading.Lock()
@@ -244,12 +252,14 @@ class Endpoint:
             background.join(CLOSE_SECONDS)
             # Those that came too late to be begun, and those whose handlers still run.
             state.pokes -= {poke for poke in state.pokes if poke.loop is background.loop}
+        self._unobserve(state)
 
     async def aclose(self) -> None:
         """Ends the pokes of the running event loop in order, and closes its connections."""
         state = self._here()
         driver, state.driver = state.driver, None
         await self._end(state, driver)
+        self._unobserve(state)
 
     # Inside
 
@@ -263,7 +273,7 @@ class Endpoint:
         try:
             background, driver = self._thread(poke)
         except BaseException:
-            self._here().over(poke)
+            self._over(poke)
             raise
         running = asyncio.run_coroutine_threadsafe(poke.run(driver), background.loop)
         try:
@@ -287,9 +297,30 @@ class Endpoint:
             if len(state.pokes) >= self.limits.most_at_once:
                 soonest = min(poke.seconds_left for poke in state.pokes)
                 raise EndpointBusy(self.limits.most_at_once, retry_after(soonest))
-            poke = Poke(place, order.limit, queues, state.over)
+            poke = Poke(place, order.limit, queues, self._over)
             state.pokes.add(poke)
+            if self._observers and not state.observed:
+                state.observed = True
+                self._observers.started(self.limits.worker.process_name(), self._use)
         return poke
+
+    def _over(self, poke: Poke) -> None:
+        """A poke's last handler has returned."""
+        state = self._here()
+        state.over(poke)
+        if not (self.limits.keep or state.pokes):
+            self._unobserve(state)
+
+    def _unobserve(self, state: _State) -> None:
+        with self._lock:
+            observed, state.observed = state.observed, False
+        if observed:
+            self._observers.stopped()
+
+    def _use(self) -> Use:
+        pokes = list(self._here().pokes)
+        held = sum(poke.held for poke in pokes)
+        return Use(pools=(), held=held, unreported=sum(poke.unreported() for poke in pokes))
 
     def _thread(self, poke: Poke) -> tuple[Background, AsyncDriver | None]:
         """Where a poke of this thread's runs, and whose connections it uses."""
@@ -351,6 +382,8 @@ class _State:
         self.thread_driver: AsyncDriver | None = None
         self.driver: AsyncDriver | None = None
         """For the caller's event loop."""
+        self.observed = False
+        """Whether observers have been told that this process works."""
 
     def over(self, poke: Poke) -> None:
         """A poke's last handler has returned."""

@@ -13,6 +13,8 @@ from pgqueue.worker.options import Options, whole
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgqueue.events import Observer
+
 LEASE_BEYOND = timedelta(seconds=35)
 """How much longer than the budget a lease is by default."""
 
@@ -50,6 +52,7 @@ def checked(
     keep: bool,
     show_errors: bool,
     private_health: bool,
+    observers: Sequence[Observer],
 ) -> Limits:
     """The limits.
 
@@ -66,6 +69,7 @@ def checked(
         shutdown_timeout=budget,
         reply_timeout=reply_timeout,
         name=name,
+        observers=observers,
     )
     if lease <= budget:
         raise ConfigurationError(

@@ -26,6 +26,7 @@ from pgqueue.worker.async_pool import AsyncPool
 from pgqueue.worker.attempts import AttemptLog
 from pgqueue.worker.control import Control
 from pgqueue.worker.leases import Leases
+from pgqueue.worker.observers import Observers
 from pgqueue.worker.runner import Ending
 from pgqueue.worker.settle import LOCK_SECONDS, Settler
 from pgqueue.worker.thread_pool import ThreadPool
@@ -79,6 +80,8 @@ class Poke:
         self._call_over = over
         self.on_over: Callable[[], None] = _nothing
         """Called after `over`."""
+        self.unreported: Callable[[], int] = int
+        """How many endings the database does not know of yet."""
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where it is to run."""
         self._started = time.monotonic()
@@ -96,6 +99,11 @@ class Poke:
     def seconds_left(self) -> float:
         """Of the budget."""
         return self._left(1.0)
+
+    @property
+    def held(self) -> int:
+        """Jobs that are claimed and not yet ended."""
+        return len(self._leases)
 
     def answer(self) -> Answer:
         """What came of it so far."""
@@ -152,6 +160,7 @@ class Poke:
         place, loop = self._place, asyncio.get_running_loop()
         self._driver = kept or AsyncDriver(place.dsn, place.statements.schema, 3, **place.settings)
         self._settler = self._make_settler()
+        self.unreported = self._settler.__len__
         self._control = self._make_control()
         self._make_pools()
         settling = loop.create_task(self._settler.run())
@@ -322,7 +331,10 @@ class Poke:
         lease = place.limits.worker.lease
         redact = place.handlers.redacted
         log = AttemptLog(redact, place.limits.worker.process_name())
-        return Settler(self._driver, place.statements, self._leases, lease, self._note, redact, log)
+        observers = Observers(place.limits.worker.observers) or None
+        return Settler(
+            self._driver, place.statements, self._leases, lease, self._note, redact, log, observers
+        )
 
     def _make_control(self) -> Control:
         place = self._place

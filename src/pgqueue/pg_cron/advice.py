@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_UNAUTHORIZED = (401, 403)
+REFUSED = (401, 403)
+"""By these an endpoint says that the secret is wrong."""
 _NOT_FOUND = (404, 405, 410)
 _REDIRECT = range(300, 400)
 
@@ -20,6 +21,8 @@ _OF_CRON = {
 _OF_NET = {
     "out of memory": "pg_net takes too many requests at once, or answers that are too long: lower "
     "pg_net.batch_size, have the endpoint answer briefly, and run: select net.worker_restart()",
+    "lost it": "the server crashed, or ran out of memory (see its log); no job is lost, and the "
+    "next poke comes by itself",
     "timeout": "give the endpoint fewer jobs a request, or more time: `pgqueue cron install "
     "--timeout`",
     "resolve": "the URL's host is unknown: `pgqueue cron install --url`",
@@ -37,7 +40,7 @@ def of_run(message: str, schema: str, user: str) -> str:
 
 def of_request(status: int | None, error: str, secret: str | None, *, timed_out: bool) -> str:
     """What helps against a failed request of pg_net."""
-    if status in _UNAUTHORIZED:
+    if status in REFUSED:
         if secret is None:
             return "the endpoint wants a secret: `pgqueue cron install --secret NAME`"
         return (

@@ -6,7 +6,7 @@ In the SQL @extschema@ is the schema of the queue. Values: by parameters.
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pgqueue.pg_cron import advice
@@ -15,7 +15,7 @@ from pgqueue.pg_cron.script import HISTORY, pace_of
 from pgqueue.words import quantity, span
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from pgqueue.pg_cron.models import CronJob
     from pgqueue.readers import Row
@@ -41,8 +41,7 @@ select case when to_regclass('net.http_request_queue') is null then false
 REQUESTS = f"""
 select (select count(*) from net.http_request_queue), count(q.id),
     coalesce(@extschema@.clock() - min(r.requested_at) filter (where q.id is not null), '0'),
-    count(h.id) filter (where h.status_code between 200 and 299),
-    max(r.requested_at) filter (where h.status_code between 200 and 299)
+    count(h.id) filter (where h.status_code between 200 and 299)
 from (
     select * from @extschema@.poke_request order by requested_at desc limit {LAST_REQUESTS}
 ) r
@@ -54,6 +53,14 @@ select f.poke, f.requested_at, f.request_id, f.status, coalesce(f.error, ''), f.
 from @extschema@.poke_failures(%s) f
 left join @extschema@.poke p on p.name = f.poke order by f.requested_at desc
 """
+MENDED = """
+select p.name, @extschema@._secret_changed_at(p.secret), (
+    select max(r.requested_at) from @extschema@.poke_request r
+    join net._http_response h on h.id = r.request_id
+    where r.poke = p.name and h.status_code between 200 and 299
+) from @extschema@.poke p
+"""
+MENDED_WITHOUT_SECRETS = MENDED.replace("@extschema@._secret_changed_at(p.secret)", "null")
 
 
 def good(check: str, seen: str, help_with: str = "") -> CronFinding:
@@ -138,13 +145,28 @@ def backlog(row: Row) -> CronFinding:
     return good("pg_net", seen)
 
 
-def requests(row: Row, failed: list[CronFailure]) -> CronFinding:
-    """How the last requests were answered (`REQUESTS`, and `failure` of `FAILURES`)."""
-    *_, succeeded, _ = row
+def standing(failed: Iterable[CronFailure], mended: Iterable[Row]) -> list[CronFailure]:
+    """Failures that nothing has mended since (`MENDED`).
+
+    A success does, and where it was refused a new secret.
+    """
+    since = {f"poke:{name}": (put, succeeded) for name, put, succeeded in mended}
+    return [each for each in failed if each.job in since and _stands(each, *since[each.job])]
+
+
+def _stands(failure: CronFailure, put: datetime | None, succeeded: datetime | None) -> bool:
+    mended = [succeeded] if failure.status not in advice.REFUSED else [succeeded, put]
+    return all(since is None or failure.at is None or since < failure.at for since in mended)
+
+
+def requests(row: Row, failed: list[CronFailure], stand: list[CronFailure]) -> CronFinding:
+    """How the last requests were answered (`REQUESTS`, `failure` of `FAILURES`, `standing`)."""
+    *_, succeeded = row
     seen = f"of the last {LAST_REQUESTS}: {succeeded:,} succeeded, {len(failed):,} failed"
-    if not failed:
-        return good("requests", seen)
-    return bad("requests", f"{seen}; the last: {told(failed[0])}", failed[0].advice)
+    if stand:
+        last = stand[0]
+        return bad("requests", f"{seen}; {last.job}: {told(last)}", last.advice)
+    return good("requests", seen, "`pgqueue cron failures`" if failed else "")
 
 
 def failure(row: Row) -> CronFailure:

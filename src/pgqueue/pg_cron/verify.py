@@ -81,7 +81,8 @@ def _net(client: Client) -> list[CronFinding]:
         ]
     (row,) = _rows(client, health.REQUESTS)
     failed = failed_requests(client, health.LAST_REQUESTS)
-    return [health.backlog(row), health.requests(row, failed)]
+    standing = health.standing(failed, _rows(client, health.MENDED)) if failed else []
+    return [health.backlog(row), health.requests(row, failed, standing)]
 
 
 def failed_requests(client: Client, limit: int) -> list[CronFailure]:

@@ -53,9 +53,9 @@ def preview(visit: Visit) -> Response:
             )
         )
         rows = visit.read(
-            lambda conn: operations.search(
-                wanted.filter, limit=SHOWN, deadline=deadline, conn=conn
-            ).jobs
+            lambda conn: (
+                operations.search(wanted.filter, limit=SHOWN, deadline=deadline, conn=conn).jobs
+            )
         )
     except FilterTooBroad as error:
         rows, problem = (), f"{error}."

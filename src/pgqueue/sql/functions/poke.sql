@@ -151,22 +151,35 @@ $$;
 
 -- Those of the last `count` requests that failed: another status than 2xx, or no answer. Why: the error of pg_net, or the
 -- beginning of the answer. pg_net forgets answers after some hours (its setting pg_net.ttl).
+--
+-- A request that is neither waiting nor answered, long after its time-out, was lost: the tables of pg_net are not logged, so
+-- a crash of the server empties them, and a batch that ran out of memory may be gone without a word.
 create or replace function @extschema@.poke_failures(count integer default 100)
 returns table (request_id bigint, poke text, requested_at timestamptz, status integer, timed_out boolean, error text)
 language plpgsql volatile
 @settings@
 as $$
 #variable_conflict use_column
+declare
+    v_now timestamptz := @extschema@.clock();
+    v_kept interval := coalesce(nullif(current_setting('pg_net.ttl', true), ''), '6 hours')::interval;
 begin
     perform @extschema@._check_net('select');
     return query
     select r.request_id, r.poke, r.requested_at, h.status_code, coalesce(h.timed_out, false),
-        coalesce(h.error_msg, left(h.content, 200))
+        case when h.id is null then 'pg_net lost it: it neither waits nor was it answered'
+            else coalesce(h.error_msg, left(h.content, 200)) end
     from (
         select * from @extschema@.poke_request r order by r.requested_at desc limit poke_failures.count
     ) r
-    join net._http_response h on h.id = r.request_id
+    left join @extschema@.poke p on p.name = r.poke
+    left join net._http_response h on h.id = r.request_id
     where (h.status_code between 200 and 299) is not true
+        and (h.id is not null or (
+            r.requested_at > v_now - v_kept
+            and r.requested_at < v_now - coalesce(p.timeout, '10 minutes') - interval '1 minute'
+            and not exists (select from net.http_request_queue q where q.id = r.request_id)
+        ))
     order by r.requested_at desc, r.request_id desc;
 end
 $$;

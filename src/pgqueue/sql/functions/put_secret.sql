@@ -95,3 +95,17 @@ begin
     return (select s.value from @extschema@.secret s where s.name = _secret_value.name);
 end
 $$;
+
+-- When a secret was put or replaced last; null if it is nowhere.
+create or replace function @extschema@._secret_changed_at(name text) returns timestamptz
+language plpgsql volatile
+@settings@
+as $$
+#variable_conflict use_column
+begin
+    if @extschema@._secret_place(_secret_changed_at.name) = 'vault' then
+        return (select d.updated_at from vault.decrypted_secrets d where d.name = _secret_changed_at.name);
+    end if;
+    return (select s.updated_at from @extschema@.secret s where s.name = _secret_changed_at.name);
+end
+$$;
