@@ -155,6 +155,7 @@ def test_backlog_and_refusals_of_pg_net(look: Examine, cron: PgCron, sql: Sql) -
     first = cron.run("media", force=True)
     assert levels(look("pg_net")) == {Level.OK}
     sql("update pgqueue.poke_request set requested_at = requested_at - interval '1 hour'")
+    sql("update pgqueue.secret set updated_at = updated_at - interval '2 hours'")
     (found,) = look("pg_net")
     assert (found.level, found.advice.endswith("net.worker_restart()")) == (Level.WARNING, True)
     sql("delete from net.http_request_queue")
