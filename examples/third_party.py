@@ -131,6 +131,11 @@ class ThirdParty:
         return None
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # of the default, 5, a crowd of callers is reset
+
+
 class _Handler(BaseHTTPRequestHandler):
     api: ThirdParty
     says: bool
@@ -202,8 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
 def third_party(port: int = 0, *, says: bool = False) -> Iterator[ThirdParty]:
     """Serve it on the loopback interface while the block runs; port 0 takes a free one."""
     handler: type[_Handler] = type("Handler", (_Handler,), {"says": says})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), handler)
     api = handler.api = ThirdParty(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -1,5 +1,4 @@
 -- Takes reminders and pgqueue away: triggers, functions, tables, jobs. The application's tables stay as they are.
-drop policy if exists service on sync_app.sync;
 drop schema if exists reminders, pgqueue cascade;
 do $$
 begin
