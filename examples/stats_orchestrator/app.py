@@ -13,12 +13,14 @@ from pathlib import Path
 import attrs
 import httpx
 import psycopg
-from flask import Flask, request
+from flask import Flask, Request, abort, redirect, request, session
 from pythonjsonlogger.json import JsonFormatter
+from starlette.requests import Request as Asked
 from werkzeug import Response
 
 import pgqueue
 from pgqueue.alerts import DeadJobs, Notice, PokeTrouble, RepeatedFailures, Watch, Webhook
+from pgqueue.dashboard import Dashboard, User
 from pgqueue.endpoint import Endpoint
 from pgqueue.pg_cron import PgCron
 
@@ -116,6 +118,27 @@ endpoint = Endpoint(
 def run() -> Response:
     """GET is a health check, POST processes due jobs."""
     return Response.from_app(endpoint.wsgi, request.environ)
+
+
+@app.post("/login")
+def login() -> Response:
+    """The app's own login, whatever that is: here, who knows STATS_ADMIN."""
+    admin = os.environ.get("STATS_ADMIN", "")
+    if not admin or not secrets.compare_digest(request.form["token"].encode(), admin.encode()):
+        abort(403)
+    session["admin"] = "admin"
+    return redirect("/admin/queue/")
+
+
+def operator(asked: Asked) -> User | None:
+    """Who is logged in may see the queue, and mend it."""
+    found = app.session_interface.open_session(app, Request(asked.scope["wsgi_environ"]))
+    return User(found["admin"], "operator") if found and "admin" in found else None
+
+
+app.secret_key = os.environ.get("STATS_SESSION_KEY", secrets.token_urlsafe(32))
+dashboard = Dashboard(client, auth=operator)
+app.wsgi_app = dashboard.beside(app.wsgi_app, "/admin/queue")  # type: ignore[method-assign]
 
 
 @app.cli.command()

@@ -435,3 +435,46 @@ def test_worker_fires_the_schedule_without_pg_cron(stats: Stats) -> None:
     working.join(20)
     (run,) = stats.client.schedules.runs("stats.nightly")
     assert run.outcome == "enqueued"
+
+
+# Admin page: metrics, list with filters, detail (payload, attempt history), retry, cancel, run now,
+# archive; guarded.
+
+PAGES = "/admin/queue"
+
+
+def test_admin_page_is_behind_the_login_of_the_app(
+    stats: Stats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is in without the token, and nobody at all where none was set."""
+    http = stats.app.app.test_client()
+    assert http.get(f"{PAGES}/").status_code == 403
+    assert http.post("/login", data={"token": ""}).status_code == 403
+    monkeypatch.setenv("STATS_ADMIN", "let-me-in")
+    assert http.post("/login", data={"token": "wrong"}).status_code == 403
+    assert http.post("/login", data={"token": "let-me-in"}).status_code == 302
+    assert "Overview" in http.get(f"{PAGES}/").text
+
+
+def test_admin_page_lists_shows_and_retries(stats: Stats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the list of dead jobs to one of them, its payload and error, and back to work."""
+    job = stats.enqueue(max_attempts=1)
+    stats.source.next(1, "error")
+    stats.post()
+    monkeypatch.setenv("STATS_ADMIN", "let-me-in")
+    http = stats.app.app.test_client()
+    http.post("/login", data={"token": "let-me-in"})
+    assert f"/jobs/{job}" in http.get(f"{PAGES}/jobs?state=dead&kind=stats.refresh").text
+    shown = http.get(f"{PAGES}/jobs/{job}").text
+    assert "coach_id" in shown
+    assert "500 Internal Server Error" in shown
+    (csrf, *_) = re.findall(r'name="csrf" value="(\w+)"', shown)
+    where = {"Origin": "http://localhost"}
+    refused = http.post(f"{PAGES}/jobs/{job}/retry", headers=where)
+    assert refused.status_code == 403
+    done = http.post(f"{PAGES}/jobs/{job}/retry", headers=where, data={"csrf": csrf})
+    assert done.status_code == 303
+    assert stats.client.get(job).state == "ready"
+    assert stats.post()[1]["succeeded"] == 1
+    (entry, *_) = stats.client.operations.audit(action="retry")
+    assert (entry.actor, entry.via) == ("admin", "dashboard")
