@@ -138,7 +138,7 @@ def operator(asked: Asked) -> User | None:
 
 app.secret_key = os.environ.get("STATS_SESSION_KEY", secrets.token_urlsafe(32))
 dashboard = Dashboard(client, auth=operator)
-app.wsgi_app = dashboard.beside(app.wsgi_app, "/admin/queue")  # type: ignore[method-assign]
+app.wsgi_app = dashboard.beside(app.wsgi_app, "/admin/queue")  # type: ignore[assignment,method-assign]
 
 
 @app.cli.command()
