@@ -1,8 +1,8 @@
 """Pages that show a queue and mend it, for operators (extra `dashboard`).
 
-    from pgqueue.dashboard import Dashboard, User
+from pgqueue.dashboard import Dashboard, User
 
-    app.mount("/queue", Dashboard(client, auth=lambda request: User("ada", "operator")))
+app.mount("/queue", Dashboard(client, auth=lambda request: User("ada", "operator")))
 """
 
 from pgqueue.dashboard.app import Dashboard

@@ -95,9 +95,7 @@ class Dashboard:
         """Answers a request, or the messages of a server's life."""
         await self._app(scope, receive, send)
 
-    def wsgi(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The same as a WSGI app. Pages then ask for news now and then, instead of by a stream."""
         return self._bridged()(environ, start_response)
 

@@ -118,7 +118,7 @@ def value(form: Mapping[str, str], name: str, what: str) -> Json:
         found: Json = json.loads(given)
     except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidJob(f"{what} is no JSON{where}; write {{\"key\": \"value\"}}") from None
+        raise InvalidJob(f'{what} is no JSON{where}; write {{"key": "value"}}') from None
     return found
 
 

@@ -91,9 +91,7 @@ def overview(visit: Visit) -> Response:
     )
 
 
-def _gone_wrong(
-    visit: Visit, conn: object
-) -> tuple[list[Death], list[tuple[str, int, datetime]]]:
+def _gone_wrong(visit: Visit, conn: object) -> tuple[list[Death], list[tuple[str, int, datetime]]]:
     rows = visit.desk.database.rows(_DEATHS, _MOST_DEATHS, conn=conn)
     failed = visit.desk.database.rows(_FAILED_RUNS, conn=conn)
     return [Death(*row) for row in rows], [(name, count, at) for name, count, at in failed]

@@ -115,9 +115,7 @@ def _pause(visit: Visit, queue_name: str | None, said: str) -> Response:
     operations = visit.desk.client.operations
     until, reason = _until(visit), forms.text(visit.form, "reason")
     visit.write(
-        lambda conn: operations.pause(
-            queue_name, until=until, reason=reason, conn=conn, **visit.by
-        )
+        lambda conn: operations.pause(queue_name, until=until, reason=reason, conn=conn, **visit.by)
     )
     visit.desk.changed()
     return visit.see(visit.back(visit.url("queues")), said)
@@ -131,7 +129,9 @@ def resume(visit: Visit) -> Response:
 
 def resume_all(visit: Visit) -> Response:
     """Lets automatic processing go on."""
-    return _resume(visit, None, "Processing goes on. Queues that were paused by themselves stay so.")
+    return _resume(
+        visit, None, "Processing goes on. Queues that were paused by themselves stay so."
+    )
 
 
 def _resume(visit: Visit, queue_name: str | None, said: str) -> Response:

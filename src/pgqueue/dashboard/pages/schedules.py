@@ -23,9 +23,7 @@ def schedules(visit: Visit) -> Response:
     """A page of schedules, by name."""
     after = forms.text(visit.request.query_params, "after")
     client = visit.desk.client
-    rows = visit.read(
-        lambda conn: client.schedules.list(after=after, limit=ROWS + 1, conn=conn)
-    )
+    rows = visit.read(lambda conn: client.schedules.list(after=after, limit=ROWS + 1, conn=conn))
     more = len(rows) > ROWS
     return visit.page(
         "schedules.html",

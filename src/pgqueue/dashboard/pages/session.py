@@ -96,9 +96,7 @@ def static(visit: Visit) -> Response:
     kind = mimetypes.guess_type(name)[0] or "text/plain"
     versioned = "v" in visit.request.query_params
     keep = f"public, max-age={_A_YEAR}, immutable" if versioned else "public, max-age=300"
-    return Response(
-        (STATIC / name).read_bytes(), media_type=kind, headers={"Cache-Control": keep}
-    )
+    return Response((STATIC / name).read_bytes(), media_type=kind, headers={"Cache-Control": keep})
 
 
 def health(_: Visit) -> Response:
