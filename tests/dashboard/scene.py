@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta, timezone
+from typing import NoReturn
 
 import attrs
 import psycopg
@@ -15,7 +16,7 @@ BAD = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwn
 HOUR = timedelta(hours=1)
 
 
-class SMTPServerDisconnected(Exception):  # noqa: N818 - as smtplib calls it
+class SMTPServerDisconnected(Exception):
     """An error of a library's."""
 
 
@@ -64,6 +65,18 @@ def build(client: Client) -> Scene:
     return Scene(dead, waiting, scheduled, running, done, nasty)
 
 
+def _send() -> NoReturn:
+    raise SMTPServerDisconnected("Connection unexpectedly closed")
+
+
+def _error() -> SMTPServerDisconnected:
+    """One with a traceback."""
+    try:
+        _send()
+    except SMTPServerDisconnected as error:
+        return error
+
+
 def _dead(client: Client) -> int:
     ids = [
         client.enqueue(
@@ -74,10 +87,7 @@ def _dead(client: Client) -> int:
     ]  # fmt: skip
     for _ in range(2):
         for job in client.claim("mail-out", limit=9, worker="web-1:4127"):
-            try:
-                raise SMTPServerDisconnected("Connection unexpectedly closed")  # noqa: TRY301
-            except SMTPServerDisconnected as error:
-                client.fail(job, error, retry_in=timedelta(0))
+            client.fail(job, _error(), retry_in=timedelta(0))
         client.maintain()
     return ids[0]
 
@@ -112,7 +122,7 @@ def _minutes(client: Client) -> None:
             "insert into pgqueue.minute (minute, queue, enqueued, started, succeeded, failed, "
             "dead, waits, runs, ready, scheduled, claimed, oldest_wait) values "
             "(%s, %s, %s, %s, %s, %s, %s, %s::bigint[], %s::bigint[], %s, 0, 2, '4 s') "
-            "on conflict do nothing",
+            "on conflict (minute, queue, source) do update set succeeded = excluded.succeeded",
             rows,
         )
 

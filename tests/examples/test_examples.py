@@ -49,6 +49,12 @@ SAYS = {
         "poke: 200 succeeded: 1",
     ],
     "endpoint_function.py": ["scheduled: 5 more: True", "request: 200 succeeded: 2"],
+    "dashboard_fastapi.py": [
+        "nobody: 403",
+        "ada sees why: True",
+        "retry from http://elsewhere: 403 dead",
+        "retry from http://app: 303 ready",
+    ],
     "fastapi_app.py": ["202", "{'state': 'succeeded', 'result': {'words': 6}}", "404"],
 }
 

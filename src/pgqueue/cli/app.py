@@ -15,6 +15,7 @@ import pgqueue
 from pgqueue.cli.bench import bench
 from pgqueue.cli.command import App, help_instead
 from pgqueue.cli.cron import cron
+from pgqueue.cli.dashboard import dashboard, dashboard_user
 from pgqueue.cli.decide import cancel, redrive, retry
 from pgqueue.cli.demo import demo
 from pgqueue.cli.doctor import doctor
@@ -46,7 +47,7 @@ THEMES: dict[str, tuple[click.Command, ...]] = {
     "Move": (export, import_, take_over_),
     "Schedules": (schedules, schedule),
     "Run": (worker, scheduler, maintain, cron),
-    "Look": (doctor, top, workers, metrics, watch),
+    "Look": (dashboard, dashboard_user, doctor, top, workers, metrics, watch),
     "Try": (server, demo, bench),
 }
 

@@ -16,13 +16,12 @@ import attrs
 from markupsafe import Markup
 
 from pgqueue.dashboard.rendering import compact, length
-
 from pgqueue.models import JobState
 
 if TYPE_CHECKING:
     from pgqueue.models import JobDetail
 
-_STEPS = (1, 2, 5)
+_STEPS = (1, 2, 2.5, 3, 4, 5, 6, 8)
 _EMPTY = Markup("")
 _TOP = 100.0
 """The height of a picture in its own units; it is stretched to the place that it is given.
@@ -43,7 +42,7 @@ class Series:
 
 
 def _nice(top: float) -> float:
-    """The least of 1, 2, 5, 10, 20, ... that is not below `top`."""
+    """The least of 1, 2, 2.5, 3, ... 10, 20, ... that is not below `top`."""
     if top <= 0:
         return 1
     size = 10.0 ** math.floor(math.log10(top))
@@ -69,7 +68,8 @@ def _picture(
     along = [f"{times[int((count - 1) * part)]:%H:%M}" for part in (0, 0.25, 0.5, 0.75, 1)]
     return Markup(
         '<div class="chart"><div class="up" aria-hidden="true">{}</div>'
-        '<svg viewBox="0 0 {} {:g}" preserveAspectRatio="none" role="img" aria-label="{}">{}{}</svg>'
+        '<svg viewBox="0 0 {} {:g}" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}{}</svg>'
         '<div class="along" aria-hidden="true">{}</div></div>'
     ).format(_spans(up), count, _TOP, label, grid, _EMPTY.join(inner), _spans(along))
 
@@ -217,7 +217,7 @@ def timeline(job: JobDetail, now: datetime) -> Markup:
                 "<li><span>{}</span>"
                 '<svg viewBox="0 0 {:g} 1" preserveAspectRatio="none" aria-hidden="true">'
                 '<rect class="{}" x="{:.3f}" y="0" width="{:.3f}" height="1">'
-                "<title>{:%H:%M:%S} – {:%H:%M:%S} UTC</title></rect></svg><span>{}</span></li>"
+                "<title>{:%H:%M:%S} to {:%H:%M:%S} UTC</title></rect></svg><span>{}</span></li>"
             ).format(
                 each.label, _TOP, each.style,
                 _TOP * min((each.begin - begin).total_seconds() / whole, 0.994),

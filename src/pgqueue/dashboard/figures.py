@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -97,7 +97,7 @@ class Figures:
     def throughput(self) -> Markup:
         """Columns of how jobs and attempts ended."""
         minutes = self._by_time()
-        names = (
+        names: tuple[tuple[str, str, Callable[[Minute], int]], ...] = (
             ("succeeded", "succeeded", lambda m: m.succeeded),
             ("failed attempts", "failed", lambda m: m.failed),
             ("dead", "dead", lambda m: m.dead),

@@ -32,7 +32,7 @@ MOST_FORM = 2**20
 Needs = Literal["nobody", "viewer", "operator"]
 
 
-class Refused(Exception):  # noqa: N818 - it says all
+class Refused(Exception):
     """A page that cannot be shown, with what to say instead."""
 
     def __init__(self, status: int, title: str, text: str) -> None:
@@ -71,14 +71,15 @@ class Guarded:
             raise Refused(403, "Not from this dashboard", f"The request was refused: {reason}.")
         visit.form = await _form(visit.request)
         given = visit.form.get(csrf.FIELD, "")
-        if self.needs != "nobody" and visit.user is not None:
-            if not csrf.token_fits(self.desk.signer, visit.subject, given):
-                raise Refused(
-                    403, "This page is out of date",
-                    "Its form is of another session, so nothing was done. Go back, reload the page "
-                    "and try again. (Where several processes serve the dashboard, all need the "
-                    "same secret.)",
-                )  # fmt: skip
+        if self.needs == "nobody" or visit.user is None:
+            return
+        if not csrf.token_fits(self.desk.signer, visit.subject, given):
+            raise Refused(
+                403, "This page is out of date",
+                "Its form is of another session, so nothing was done. Go back, reload the page "
+                "and try again. (Where several processes serve the dashboard, all need the same "
+                "secret.)",
+            )  # fmt: skip
 
     def _check_role(self, visit: Visit) -> None:
         if self.needs == "operator" and visit.user is not None and not visit.operates:
@@ -93,12 +94,12 @@ class Guarded:
         except Refused as refused:
             return _refusal(visit, refused)
         except Exception as error:
-            refused = _explained(error)
-            if refused is None:
+            explained = _explained(error)
+            if explained is None:
                 raise
-            if refused.status >= 500:  # noqa: PLR2004 - the server's side
-                logger.warning("%s: %s", refused.title, error)
-            return _refusal(visit, refused)
+            if explained.status >= 500:  # noqa: PLR2004 - the server's side
+                logger.warning("%s: %s", explained.title, error)
+            return _refusal(visit, explained)
 
 
 async def _know(visit: Visit) -> None:
@@ -166,7 +167,7 @@ def _refusal(visit: Visit, refused: Refused) -> Response:
     )
 
 
-def _explained(error: Exception) -> Refused | None:
+def _explained(error: Exception) -> Refused | None:  # noqa: C901, PLR0911 - one for each kind of error
     """What an error means to who looks; None: it is one of ours."""
     match error:
         case errors.DatabaseUnavailable():
@@ -191,6 +192,10 @@ def _explained(error: Exception) -> Refused | None:
             return Refused(503, "pgqueue is not as it should be in this database", f"{error}.")
         case errors.JobNotFound() | errors.ScheduleNotFound():
             return Refused(404, "Not here", f"{error}.")
+        case errors.FilterTooBroad():
+            return Refused(504, "This took too long", f"{error}.")
+        case errors.JobError():
+            return Refused(409, "The job has changed meanwhile", f"{error}. Nothing was done.")
         case errors.InvalidJob():
             return Refused(422, "This cannot be", f"{error}.")
         case psycopg.errors.LockNotAvailable() | psycopg.errors.DeadlockDetected():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,7 +18,7 @@ from pgqueue.models import JobDetail
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-Auth: TypeAlias = "Callable[[Request], Union[User, None, Awaitable[Union[User, None]]]]"
+Auth: TypeAlias = "Callable[[Request], User | Awaitable[User | None] | None]"
 """Says who sends a request: the host application's own logins."""
 Redact: TypeAlias = "Callable[[JobDetail], JobDetail]"
 """Gets a job and returns it as it may be seen, such as `attrs.evolve(job, payload=...)`."""

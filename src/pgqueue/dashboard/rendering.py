@@ -17,6 +17,8 @@ from pgqueue.words import quantity, size, span
 
 STATIC = resources.files("pgqueue.dashboard") / "static"
 _FOREVER = 9999
+NOTHING = "\u2013"
+"""A dash, for what is not there."""
 _LONGEST_JSON = 60_000
 """Characters of a payload that a page shows."""
 _TOKENS = re.compile(
@@ -52,13 +54,13 @@ def templates() -> jinja2.Environment:
 
 def number(value: float | None) -> str:
     """`1,234`."""
-    return "–" if value is None else f"{value:,.0f}"
+    return NOTHING if value is None else f"{value:,.0f}"
 
 
 def compact(value: float | None) -> str:
     """`1234` as `1.2k`, for figures that are read at a glance."""
     if value is None:
-        return "–"
+        return NOTHING
     for unit in ("", "k", "M", "G"):
         if abs(value) < _K or unit == "G":
             digits = 1 if (unit or value != int(value)) and abs(value) < _TENTH * _TENTH else 0
@@ -75,7 +77,7 @@ def since(seconds: float) -> str:
 def length(value: timedelta | float | None) -> str:
     """A span of time, coarsely; a dash for none."""
     if value is None:
-        return "–"
+        return NOTHING
     return span(value if isinstance(value, timedelta) else timedelta(seconds=value))
 
 
@@ -87,7 +89,7 @@ def utc(value: datetime) -> str:
 def ago(value: datetime | None, now: datetime | None = None) -> str | Markup:
     """A time relative to now, which a script keeps up to date, and in full when hovered over."""
     if value is None:
-        return "–"
+        return NOTHING
     if value.year >= _FOREVER:
         return "until it is resumed"
     at = now or datetime.now(timezone.utc)
@@ -106,7 +108,7 @@ def relative(distance: timedelta) -> str:
 def moment(value: datetime | None) -> str | Markup:
     """A time in full, as an element."""
     if value is None:
-        return "–"
+        return NOTHING
     return Markup('<time datetime="{}" data-absolute>{}</time>').format(
         value.astimezone(timezone.utc).isoformat(), utc(value)
     )

@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import attrs
@@ -108,9 +108,8 @@ def _bytes(text: str) -> bytes:
 
 def _parsed(line: str) -> StoredUser:
     try:
-        name, role, scheme, n, r, p, salt, digest = line.split(":")
-        if scheme != "scrypt":
-            raise ValueError
+        # What is of another scheme has another number of parts, or no numbers.
+        name, role, _, n, r, p, salt, digest = line.split(":")
         cost = (int(n), int(r), int(p))
         known = StoredUser(User(name, role), cost, _bytes(salt), _bytes(digest))  # type: ignore[arg-type] # checked there
         hashlib.scrypt(b"", salt=known.salt, n=min(cost[0], 2), r=cost[1], p=1, dklen=32)
@@ -144,7 +143,7 @@ class Users(Mapping[str, StoredUser]):
     def __getitem__(self, name: str) -> StoredUser:
         return self._known[name]
 
-    def __iter__(self) -> Iterable[str]:  # type: ignore[override] # an iterator
+    def __iter__(self) -> Iterator[str]:
         return iter(self._known)
 
     def __len__(self) -> int:

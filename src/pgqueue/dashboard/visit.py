@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -28,6 +28,13 @@ T = TypeVar("T")
 
 FLASH, THEME, SESSION = "pgqueue_flash", "pgqueue_theme", "pgqueue_session"
 THEMES = ("auto", "light", "dark")
+
+
+class By(TypedDict):
+    """Who does something, as `client.operations` takes it."""
+
+    actor: str
+    via: str
 
 
 @attrs.define
@@ -125,9 +132,9 @@ class Visit:
             return None
 
     @property
-    def by(self) -> dict[str, str]:
+    def by(self) -> By:
         """Who acts, for the audit log."""
-        return {"actor": self.user.name if self.user else "nobody", "via": "dashboard"}
+        return By(actor=self.user.name if self.user else "nobody", via="dashboard")
 
     # Answers
 

@@ -27,7 +27,7 @@ LONGEST = 20.0
 MOST_COUNTED = 10_000
 
 
-class _Enough(Exception):  # noqa: N818 - no error
+class _Enough(Exception):
     """What was done stays done; the rest is another request's."""
 
 
@@ -43,7 +43,9 @@ def _wanted(visit: Visit, given: Mapping[str, str]) -> tuple[Action, filters.Ask
 
 def preview(visit: Visit) -> Response:
     """How many jobs it would be, and some of them. Nothing is done yet."""
-    action, wanted = _wanted(visit, visit.request.query_params)
+    query = visit.request.query_params
+    # Each selected row has a field of its own.
+    action, wanted = _wanted(visit, {**query, "ids": ",".join(query.getlist("ids"))})
     operations, deadline = visit.desk.client.operations, visit.desk.options.deadline
     count, problem = None, ""
     try:

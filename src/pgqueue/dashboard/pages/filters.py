@@ -75,17 +75,23 @@ def _filter(query: Mapping[str, str], now: datetime) -> JobFilter:
     end = forms.moment(query, "to", "to")
     # Of jobs that have ended one asks when they ended, of others when they came.
     ended = bool(states) and all(_finished(each) for each in states)
-    times = {
-        "finished_after" if ended else "enqueued_after": begin,
-        "finished_before" if ended else "enqueued_before": end,
-    }
+    finished, enqueued = ((begin, end), (None, None)) if ended else ((None, None), (begin, end))
     return JobFilter(
         state=states or None,
         error=query.get("error"),
         payload=forms.value(query, "payload", "payload"),
         ids=_ids(query["ids"]) if "ids" in query else None,
-        **{name: query.get(name) for name in TEXTS},
-        **times,  # type: ignore[arg-type] # two of its fields
+        queue=query.get("queue"),
+        kind=query.get("kind"),
+        tag=query.get("tag"),
+        ref=query.get("ref"),
+        worker=query.get("worker"),
+        tenant=query.get("tenant"),
+        error_class=query.get("error_class"),
+        finished_after=finished[0],
+        finished_before=finished[1],
+        enqueued_after=enqueued[0],
+        enqueued_before=enqueued[1],
     )
 
 

@@ -17,14 +17,21 @@ from pgqueue.errors import InvalidJob
 from pgqueue.models import JobDetail, JobState
 from pgqueue.operations import JobFilter
 from pgqueue.statements import DEFAULT_SCHEMA
+from pgqueue.why import GateCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgqueue.dashboard.visit import Visit
+    from pgqueue.why import Explanation
 
 _FAILED = "<left out: redact failed>"
 _LONGEST_COMMAND = 2000
+_QUOTING = {
+    GateCode.BACKING_OFF, GateCode.SNOOZED, GateCode.SKIPPED, GateCode.CANCELLED, GateCode.DEAD,
+    GateCode.KEY_TAKEN, GateCode.KEY_HELD,
+}  # fmt: skip
+"""Gates whose sentences quote errors, reasons or dedupe keys."""
 
 
 def job(visit: Visit) -> Response:
@@ -42,13 +49,26 @@ def job(visit: Visit) -> Response:
         job=seen,
         waits=seen.state in (JobState.READY, JobState.SCHEDULED),
         hidden=visit.desk.options.redact is not None,
-        explained=explained,
+        explained=_discreet(visit, explained),
         schedule=_text(metadata.get("schedule")),
         slot=_text(metadata.get("slot")),
         parent=_parent(metadata),
         timeline=charts.timeline(seen, visit.now),
         commands=_commands(visit, seen),
     )
+
+
+def _discreet(visit: Visit, explained: Explanation | None) -> Explanation | None:
+    """Why, without what the app's rule hides: how attempts ended, and keys."""
+    if explained is None or visit.desk.options.redact is None:
+        return explained
+    gates = [
+        attrs.evolve(each, sentence=f"{str(each.code).replace('_', ' ').capitalize()}.")
+        if each.code in _QUOTING
+        else each
+        for each in explained.gates
+    ]
+    return attrs.evolve(explained, gates=gates)
 
 
 def _text(value: object) -> str | None:
@@ -66,9 +86,7 @@ def _seen(visit: Visit, found: JobDetail) -> JobDetail:
     if redact is None:
         return found
     try:
-        seen: object = redact(found)
-        if not isinstance(seen, JobDetail):
-            raise TypeError
+        seen = attrs.evolve(redact(found))  # raises where it is no job
     except Exception:  # noqa: BLE001 - whatever the app's rule does
         return attrs.evolve(
             found, payload=_FAILED, result=_FAILED, metadata=None, history=(), tags=None,
@@ -117,10 +135,8 @@ def _retry(visit: Visit, number: int) -> tuple[str, str]:
     )
     if result.affected:
         return f"Job {number} runs again.", "done"
-    return (
-        f"Job {number} was not retried: it is claimed or ready already, or another job holds its "
-        "dedupe key.", "problem",
-    )  # fmt: skip
+    why = "it is claimed or ready already, or another job holds its dedupe key"
+    return f"Job {number} was not retried: {why}.", "problem"
 
 
 def _cancel(visit: Visit, number: int) -> tuple[str, str]:
