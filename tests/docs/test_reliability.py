@@ -32,10 +32,10 @@ def test_every_mode_has_its_row(shown: dict[int, list[str]]) -> None:
     assert list(shown) == list(range(1, MODES + 1))
 
 
-@pytest.mark.parametrize("name", ["reliability.md", "security.md"])
-def test_named_tests_exist(root: Path, name: str) -> None:
+@pytest.mark.parametrize("document", ["reliability.md", "security.md"])
+def test_named_tests_exist(root: Path, document: str) -> None:
     """File and function."""
-    page = (root / "docs" / name).read_text("utf-8")
+    page = (root / "docs" / document).read_text("utf-8")
     names = {name for name in CODE.findall(page) if name.startswith("tests/")}
     assert names
     for name in names:
