@@ -7,6 +7,7 @@ looks at behind a client's back it still sees directly.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -31,6 +32,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             for mark in item.iter_markers("direct"):
                 item.add_marker(pytest.mark.skip(reason=f"through a pooler: {mark.args[0]}"))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """The command line sets the log up for its process, which here is that of other tests, too."""
+    logger = logging.getLogger("pgqueue")
+    level, handlers = logger.level, logger.handlers
+    logger.handlers = []
+    yield
+    logger.level, logger.handlers = level, handlers
 
 
 @pytest.fixture(scope="session")

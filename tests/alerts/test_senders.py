@@ -121,7 +121,7 @@ def test_sentry_gets_an_issue_for_each_rule_and_key() -> None:
                 Sentry()(notice)
     finally:
         sentry_sdk.get_client().close(timeout=0)
-        sentry_sdk.init()
+        sentry_sdk.init(default_integrations=False)
     fingerprint = ["pgqueue", "app", "pgqueue", "queue_latency", "mail"]
     assert [event["fingerprint"] for event in events] == [fingerprint] * 2
     assert [event["level"] for event in events] == ["error", "info"]
@@ -131,7 +131,7 @@ def test_sentry_gets_an_issue_for_each_rule_and_key() -> None:
 
 def test_sentry_that_is_not_set_up_says_so() -> None:
     """Rather than to lose the notice."""
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
     with pytest.raises(SendFailed, match=r"sentry_sdk\.init"):
         Sentry()(NOTICE)
 

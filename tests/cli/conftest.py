@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -66,8 +65,8 @@ def invoke(
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No variable leads to another database, and the log is left as it was."""
+def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable leads to another database."""
     for name in (
         "PGQUEUE_DSN",
         "PGQUEUE_DEBUG",
@@ -77,11 +76,6 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "FORCE_COLOR",
     ):
         monkeypatch.delenv(name, raising=False)
-    logger = logging.getLogger("pgqueue")
-    level, handlers = logger.level, logger.handlers
-    logger.handlers = []
-    yield
-    logger.level, logger.handlers = level, handlers
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_history_and_failures_say_what_happened(run: Run, sql: psycopg.Connectio
     verified = run("cron", "verify")
     assert verified.code == 1
     assert (
-        "BAD requests: of the last 100: 0 succeeded, 1 failed; the last: HTTP 401: no"
+        "BAD requests: of the last 100: 0 succeeded, 1 failed; poke:default: HTTP 401: no"
         in verified.out
     )
     assert {line["check"]: line["ok"] for line in run("cron", "verify", "--json").lines}[

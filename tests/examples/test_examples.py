@@ -15,8 +15,8 @@ SAYS = {
     "quickstart_async.py": ["sending a mail to ada@example.org"],
     "worker_module.py": [
         "mail to ada@example.org: Hello",
-        "cancelled: nobody is no address",
-        "failed: the server was busy",
+        ": nobody is no address",
+        ": the server was busy",
         "fetched https://example.org with attempt 2",
         "indexed [0, 1, 2, 3, 4]",
     ],
