@@ -102,6 +102,8 @@ class Bulk:
         while self._batch is not None:
             payloads = self._payloads(self._batch)
             if payloads is not None:
+                if new := self._lanes_of(self._batch) - self._lanes:
+                    yield self._statements.mark_lanes(sorted(new))
                 yield from self._reserve(len(self._batch))
                 columns = PAIR_COLUMNS if only_pairs(self._batch) else COLUMNS
                 pieces = self._pieces(self._batch, payloads, columns)

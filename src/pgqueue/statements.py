@@ -189,9 +189,16 @@ class Statements:
         """Stores rows as `copytext` writes them."""
         return Copy(f"copy {self.quoted}.job ({columns}) from stdin", pieces)
 
+    def mark_lanes(self, lanes: Sequence[tuple[str, int]]) -> Statement[None]:
+        """What a COPY does first, before it draws positions: new lanes are marked."""
+        return self._for_lanes("_mark_lanes", lanes)
+
     def enqueued(self, lanes: Sequence[tuple[str, int]]) -> Statement[None]:
         """What a COPY owes afterwards: new lanes are marked, sleepers rung."""
-        sql = f"select {self.quoted}._enqueued(%s::text[], %s::smallint[])"
+        return self._for_lanes("_enqueued", lanes)
+
+    def _for_lanes(self, function: str, lanes: Sequence[tuple[str, int]]) -> Statement[None]:
+        sql = f"select {self.quoted}.{function}(%s::text[], %s::smallint[])"
         queues = [queue for queue, _ in lanes]
         return Statement(sql, (queues, number_array(p for _, p in lanes)), readers.none)
 

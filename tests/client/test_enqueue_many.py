@@ -206,6 +206,16 @@ def test_ids_are_right_where_others_enqueue_meanwhile(
     assert [claimed[job_id] for job_id in added.ids] == list(range(BATCH + 5))
 
 
+def test_bulk_into_a_new_lane_stands_above_its_head(
+    client: Client, sql: Callable[..., Any]
+) -> None:
+    """So that whoever looks for claimed jobs, below the head, does not read all that wait."""
+    client.enqueue_many((("a", n) for n in range(9 * BATCH)), queue="fresh")
+    ((above,),) = sql("select max(j.position) > max(l.head) from pgqueue.job j, pgqueue.lane l")
+    assert above
+    assert len(client.claim("fresh", limit=1_000)) == 1_000
+
+
 def test_slow_stream_is_no_long_statement(
     make_client: Callable[..., Client], pgqueue_dsn: str
 ) -> None:

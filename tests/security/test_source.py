@@ -67,7 +67,7 @@ PASTED: dict[str, set[str]] = {
     "pg_cron/where.py": {"self.user", "wanted"},
     "why/statements.py": {"_HOLDERS", "HOLDERS"},
     "registry.py": {"_COLUMNS", "given"},
-    "statements.py": {"given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
+    "statements.py": {"function", "given", "pair", "gap", "columns", "where", "_SUMMARY_COLUMNS"},
     "testing/assertions.py": {"schema", "where"},
     "testing/inline.py": {"schema"},
     "transfer/dump.py": {"_WAITING", "lines.job_as_json('j')", "order", "place"},

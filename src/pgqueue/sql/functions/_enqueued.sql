@@ -7,12 +7,23 @@ language plpgsql volatile
 @settings@
 as $$
 begin
+    perform @extschema@._mark_lanes(queues, priorities);
+    perform @extschema@._ring(queues, @extschema@.clock(), kind);
+end
+$$;
+
+-- Gives lanes without a mark one. A bulk enqueue calls it before it draws positions: else its jobs, of which none is
+-- claimed, would stand below the head, and whoever looks for claimed jobs would read them all.
+create or replace function @extschema@._mark_lanes(queues text[], priorities smallint[]) returns void
+language plpgsql volatile
+@settings@
+as $$
+begin
     insert into @extschema@.lane (queue, priority, head)
     select n.queue, n.priority, @extschema@._new_head() from unnest(queues, priorities) n (queue, priority)
     where not exists (
         select from @extschema@.lane l where l.queue = n.queue and l.priority = n.priority
     );
-    perform @extschema@._ring(queues, @extschema@.clock(), kind);
 end
 $$;
 
