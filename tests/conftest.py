@@ -36,12 +36,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
-    """The command line sets the log up for its process, which here is that of other tests, too."""
-    logger = logging.getLogger("pgqueue")
-    level, handlers = logger.level, logger.handlers
-    logger.handlers = []
+    """Applications set it up for their process, which here is that of other tests, too."""
+    loggers = [logging.getLogger(name) for name in ("pgqueue", "pgqueue.attempts")]
+    before = [(logger.level, logger.handlers) for logger in loggers]
+    for logger in loggers:
+        logger.handlers = []
     yield
-    logger.level, logger.handlers = level, handlers
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)  # not by assignment: children remember what they inherit
+        logger.handlers = handlers
 
 
 @pytest.fixture(scope="session")
