@@ -8,16 +8,15 @@ from typing import Any, Literal
 
 import attrs
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pgqueue.cli import output
 from pgqueue.cli.actor import whoami
 from pgqueue.cli.confirm import confirm
 from pgqueue.cli.exits import Exit
 from pgqueue.cli.filters import as_filter
+from pgqueue.cli.progress import progress
 from pgqueue.cli.session import Session
-from pgqueue.operations import BulkResult, Count
+from pgqueue.operations import BulkResult
 from pgqueue.words import quantity
 
 LONG = 1_000
@@ -67,8 +66,10 @@ def on_all(
         return Exit.NEGATIVE
     if not care.yes:
         confirm(question.format(jobs))
-    with _bar(count) as progress:
-        done = getattr(operations, action)(wanted, reason=reason, on_progress=progress, **whoami())
+    with progress(count, least=LONG) as tell:
+        done = getattr(operations, action)(
+            wanted, reason=reason, on_progress=lambda matched, _: tell(matched), **whoami()
+        )
     text = f"{quantity(done.affected, 'job')} {words}"
     if action == "cancel":
         text += ", or asked to stop"
@@ -85,24 +86,3 @@ def _json(action: str, done: BulkResult | None) -> dict[str, Any]:
         "affected": 0 if done is None else done.affected,
         "audit_id": None if done is None else done.audit_id,
     }
-
-
-class _bar:  # noqa: N801 - used as a function
-    """A bar on stderr, if it is a terminal and there is much to do."""
-
-    def __init__(self, count: Count) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.completed:,.0f} of {task.fields[of]}"), BarColumn(),
-            TimeElapsedColumn(), console=console, transient=True,
-            disable=not console.is_terminal or count.number < LONG,
-        )  # fmt: skip
-        total = None if count.more else count.number
-        self._task = self._progress.add_task("", total=total, of=str(count))
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        self._progress.start()
-        return lambda matched, _: self._progress.update(self._task, completed=matched)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pgqueue.cli import output
 from pgqueue.cli.command import Command
 from pgqueue.cli.confirm import confirm
 from pgqueue.cli.exits import Exit
+from pgqueue.cli.progress import progress
 from pgqueue.cli.session import Session, pass_session
 from pgqueue.models import JobState
-from pgqueue.operations import JobFilter
+from pgqueue.operations import Count, JobFilter
 from pgqueue.transfer import (
     SOURCES,
     Choice,
@@ -31,23 +28,6 @@ from pgqueue.words import quantity
 
 WAITING = (JobState.READY, JobState.SCHEDULED)
 MOST_COUNTED = 1_000_000
-
-
-@contextmanager
-def _progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while it takes long; nothing where nobody looks."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 @click.command(cls=Command)
@@ -73,8 +53,9 @@ def export(
     Ready and scheduled ones, in their order; running and finished ones stay out of it.
     """
     wanted = JobFilter(queue=queue, kind=kind, state=WAITING)
-    waiting = session.client().operations.count(wanted, at_most=MOST_COUNTED).number
-    jobs = quantity(waiting, "waiting job")
+    count = session.client().operations.count(wanted, at_most=MOST_COUNTED)
+    waiting = count.number
+    jobs = f"{count} waiting jobs" if count.more else quantity(waiting, "waiting job")
     what = {"queue": queue, "kind": kind, "file": str(file)}
     if dry_run:
         output.answer(session.json, {**what, "waiting": waiting}, f"{jobs} in queue {queue!r}")
@@ -83,7 +64,7 @@ def export(
         raise click.UsageError(f"{file} exists already; name a new file")
     if drain and waiting and not yes:
         confirm(f"Move {jobs} of queue {queue!r} into {file}?")
-    with _progress("exporting", waiting) as tell:
+    with progress(count) as tell:
         done = export_jobs(session.client(), queue, file, kind=kind, drain=drain, on_progress=tell)
     verb = "moved" if drain else "copied"
     text = f"{quantity(done, 'job')} {verb} to {file}"
@@ -101,7 +82,7 @@ def import_(session: Session, file: Path, *, queue: str | None, again: bool) -> 
 
     The audit log remembers the file, so that it is not imported twice by mistake.
     """
-    with _progress("importing", None) as tell:
+    with progress(None) as tell:
         loaded = import_jobs(session.client(), file, queue=queue, again=again, on_progress=tell)
     text = f"{quantity(loaded.enqueued, 'job')} enqueued"
     if loaded.duplicates:
@@ -155,7 +136,7 @@ def take_over_(
     if found.waiting and not yes:
         _show(source, found)
         confirm(f"Move {quantity(found.waiting, 'job')} of {source} into pgqueue?")
-    with _progress("taking over", found.waiting) as tell:
+    with progress(Count(found.waiting, more=False)) as tell:
         taken = take_over(session.client(), choice, on_progress=tell)
     text = f"{quantity(taken.enqueued, 'job')} enqueued"
     if taken.duplicates:
