@@ -46,7 +46,7 @@ def test_every_public_name_is_on_the_api_page(root: Path) -> None:
     listed = re.findall(r"^::: pgqueue\.([A-Za-z]\w*)$", text, re.MULTILINE)
     modules = {
         "errors", "embedded", "testing", "doctor", "endpoint", "events", "pg_cron", "alerts",
-        "metrics", "otel", "dashboard",
+        "metrics", "otel", "dashboard", "transfer",
     }  # fmt: skip
     assert sorted(set(listed) - modules) == PUBLIC
 
