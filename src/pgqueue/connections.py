@@ -235,7 +235,7 @@ def _not_waiting(error: psycopg.Error, _: str) -> Exception:
 def _check_violated(error: psycopg.Error, schema: str) -> Exception:
     if 'relation "schedule"' in _text(error):
         return errors.InvalidSchedule(f"{_text(error)}; nothing was written")
-    if "job_run_at_check" in _text(error):
+    if "run_time_check" in _text(error):
         return errors.InvalidJob(
             "run_at is out of range; pass a time, or a delay that ends, between 1900 and the end "
             "of 9998. Nothing was written"

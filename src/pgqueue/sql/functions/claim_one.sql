@@ -47,8 +47,9 @@ begin
         worker = claim_one.worker,
         dedupe_hash = case when j.dedupe_until = 'start' then null else j.dedupe_hash end
     where j.id = v_job.id
-    returning j.id, j.token, j.queue, j.kind, j.payload, j.priority, j.attempt, j.max_attempts, j.run_at,
-        j.enqueued_at, j.claimed_at, j.lease_until, j.position, j.dedupe_key, j.tags, j.metadata, j.ref;
+    returning j.id, j.token, j.queue::text, j.kind::text, j.payload, j.priority::smallint, j.attempt,
+        j.max_attempts::integer, j.run_at::timestamptz, j.enqueued_at, j.claimed_at, j.lease_until, j.position, j.dedupe_key,
+        j.tags, j.metadata, j.ref;
 end
 $$;
 

@@ -46,7 +46,7 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    select j.id, l.queue, j.kind, j.worker, j.attempt, j.claimed_at, j.lease_until
+    select j.id, l.queue, j.kind::text, j.worker, j.attempt, j.claimed_at, j.lease_until
     from (
         select l.queue, l.priority, max(l.head) as head, max(l.bottom) as bottom
         from @extschema@.lane l where l.queue = any (_claims.queues)
