@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from pgqueue.prepared import Prepared
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -26,6 +28,14 @@ class BoundedConnection(psycopg.Connection[Any]):
     """For threads."""
 
     reply_timeout = REPLY_TIMEOUT.total_seconds()
+    _kept: Prepared | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """What was prepared here."""
+        if self._kept is None:
+            self._kept = Prepared(self)
+        return self._kept
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Raises `psycopg.OperationalError` after so long a silence."""
@@ -36,6 +46,14 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     """For asyncio."""
 
     reply_timeout = REPLY_TIMEOUT.total_seconds()
+    _kept: Prepared | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """See `BoundedConnection.prepared`."""
+        if self._kept is None:
+            self._kept = Prepared(self)
+        return self._kept
 
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """See `BoundedConnection.wait`."""

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from pgqueue.bounded import BoundedAsyncConnection, BoundedConnection
 from pgqueue.connections import (
     RETRYABLE,
     aunwrap,
@@ -23,11 +24,13 @@ from pgqueue.connections import (
 )
 from pgqueue.errors import DatabaseUnavailable
 from pgqueue.pools import SHOW_SESSION, AsyncConnections, Connections
+from pgqueue.prepared import STALE
 from pgqueue.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from pgqueue.readers import Row
     from pgqueue.statements import Operation, Steps
 
 T = TypeVar("T")
@@ -44,6 +47,34 @@ def _one_answer(conn: Any) -> Iterator[None]:  # noqa: ANN401 - sync or async
         if not conn.closed:
             raise
         raise psycopg.OperationalError("the connection was lost during a COPY") from error
+
+
+def _again(conn: BoundedConnection, statement: Statement[Any]) -> list[Row] | None:
+    """The rows of a statement that `conn` has prepared; None if a cursor is to run it."""
+    prepared, sql, params = conn.prepared, statement.sql, statement.params
+    if not prepared.suits(sql, params):
+        return None
+    with conn.lock:
+        try:
+            rows: list[Row] | None = conn.wait(prepared.run(sql, params))
+        except STALE:
+            prepared.forget()
+            return None
+    return rows
+
+
+async def _aagain(conn: BoundedAsyncConnection, statement: Statement[Any]) -> list[Row] | None:
+    """See `_again`."""
+    prepared, sql, params = conn.prepared, statement.sql, statement.params
+    if not prepared.suits(sql, params):
+        return None
+    async with conn.lock:
+        try:
+            rows: list[Row] | None = await conn.wait(prepared.run(sql, params))
+        except STALE:
+            prepared.forget()
+            return None
+    return rows
 
 
 class Driver(Connections):
@@ -110,6 +141,10 @@ class Driver(Connections):
     @staticmethod
     def execute(statement: Statement[T], connection: psycopg.Connection[Any]) -> T:
         """Executes `statement` on that very connection."""
+        if isinstance(connection, BoundedConnection):
+            rows = _again(connection, statement)
+            if rows is not None:
+                return statement.read(rows)
         # Not connection.cursor(): the caller may have set another class, which binds differently.
         with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
             cursor.format = Format.BINARY
@@ -223,6 +258,10 @@ class AsyncDriver(AsyncConnections):
     @staticmethod
     async def execute(statement: Statement[T], connection: psycopg.AsyncConnection[Any]) -> T:
         """See `Driver.execute`."""
+        if isinstance(connection, BoundedAsyncConnection):
+            rows = await _aagain(connection, statement)
+            if rows is not None:
+                return statement.read(rows)
         async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
             cursor.format = Format.BINARY
             await cursor.execute(statement.sql, statement.params)

@@ -199,7 +199,7 @@ class Statements:
 
     def _for_lanes(self, function: str, lanes: Sequence[tuple[str, int]]) -> Statement[None]:
         sql = f"select {self.quoted}.{function}(%s::text[], %s::smallint[])"
-        queues = [queue for queue, _ in lanes]
+        queues = name_array(tuple(queue for queue, _ in lanes), "queue")
         return Statement(sql, (queues, number_array(p for _, p in lanes)), readers.none)
 
     # Claim and end
@@ -216,7 +216,7 @@ class Statements:
     ) -> Statement[builtins.list[models.Job[Any]]]:
         """Takes up to `limit` ready jobs, most urgent first."""
         params = (
-            checked_names(queues, "queue"),
+            name_array(tuple(checked_names(queues, "queue")), "queue"),
             checked_limit(limit),
             span_text(checked_span(lease, "lease", zero=False)),
             None if kinds is None else name_array(tuple(kinds), "kind"),
@@ -365,7 +365,11 @@ class Statements:
     ) -> Statement[None]:
         """Asks to be rung for jobs of `kinds` in `queues` for the time of `patience`."""
         sql = f"select {self.quoted}.sleep(%s::text[], %s, %s::interval, %s::text[])"
-        params = (list(queues), worker, span_text(patience), list(kinds))
+        queue_texts, kind_texts = (
+            name_array(tuple(queues), "queue"),
+            name_array(tuple(kinds), "kind"),
+        )
+        params = (queue_texts, worker, span_text(patience), kind_texts)
         return Statement(sql, params, readers.none)
 
     def wake(self, worker: str) -> Statement[None]:
