@@ -107,10 +107,7 @@ def _scenes(
         yield take("a worker, idle at first", asleep)
     empty()
     # What a worker leaves behind that was killed in its sleep: it would be rung for 30 s.
-    conn.execute(
-        "insert into pgqueue.sleeper (queue, worker, until) values (%s, 'dead', %s)",
-        (QUEUE, "2100-01-01 00:00Z"),
-    )
+    conn.execute("select pgqueue.sleep(array[%s], 'dead', '1 year')", (QUEUE,))
     yield take("a worker that died asleep", empty)
     conn.execute("delete from pgqueue.sleeper")
     empty()

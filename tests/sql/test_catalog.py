@@ -28,7 +28,7 @@ def test_numbers_that_grow_are_bigint(db: Db) -> None:
 
 
 def test_nothing_shared_is_locked_and_nothing_is_lost_in_a_crash(db: Db) -> None:
-    """No foreign keys, no unlogged tables, no serial columns, and but the trigger of schedules."""
+    """No foreign keys, no unlogged tables, no serial columns, and but two triggers."""
     assert (
         db.rows(
             "select conname from pg_constraint where connamespace = 'pgqueue'::regnamespace and contype = 'f'"
@@ -36,8 +36,8 @@ def test_nothing_shared_is_locked_and_nothing_is_lost_in_a_crash(db: Db) -> None
         == []
     )
     assert db.rows(
-        "select relname, tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid where c.relnamespace = 'pgqueue'::regnamespace"
-    ) == [("schedule", "schedule_changed")]  # fmt: skip
+        "select relname, tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid where c.relnamespace = 'pgqueue'::regnamespace order by 1"
+    ) == [("lane", "marks_deleted"), ("schedule", "schedule_changed")]  # fmt: skip
     assert (
         db.rows(
             "select relname from pg_class where relnamespace = 'pgqueue'::regnamespace and relpersistence <> 'p'"

@@ -185,6 +185,7 @@ def test_old_snapshot_does_not_make_reaps_dearer(connect: Callable[..., Db]) -> 
 def test_enqueue_passes_over_sleepers_that_woke(connect: Callable[..., Db]) -> None:
     """However often they slept since the oldest snapshot."""
     db, old = connect(), connect()
+    db.rows("select pgqueue.sleep('{other}', 'o', '1 h')")  # or nobody would be looked for
     with old.transaction("begin isolation level repeatable read"):
         old.one("select 1 from pgqueue.setting")
         db.rows(

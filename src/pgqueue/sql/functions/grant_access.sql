@@ -13,6 +13,7 @@ declare
     v_produce text[] := array[
         'usage on schema @extschema@',
         'usage on sequence @extschema@.job_id_seq, @extschema@.position_seq',
+        'select on sequence @extschema@.marks_deleted, @extschema@.slept_until',
         'select on @extschema@.migration, @extschema@.setting, @extschema@.lane, @extschema@.sleeper, @extschema@.queue',
         'insert on @extschema@.job',
         -- Not its floor, below which claims do not look.
@@ -52,7 +53,7 @@ declare
         'select, insert, update (affected) on @extschema@.audit'
     ];
     v_work text[] := v_produce || v_view || array[
-        'usage, update on sequence @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
+        'usage, update on sequence @extschema@.marks_deleted, @extschema@.slept_until, @extschema@.promote_floor, @extschema@.promote_rescan, @extschema@.reap_due, '
         '@extschema@.reap_rescan, @extschema@.lanes_due, @extschema@.lanes_rescan, @extschema@.partitions_due, '
         '@extschema@.schedule_floor, @extschema@.schedule_rescan, @extschema@.schedule_runs_due, @extschema@.minutes_due, @extschema@.alerts_due',
         'usage on sequence @extschema@.schedule_id_seq',

@@ -13,6 +13,10 @@ begin
     delete from @extschema@.sleeper s where s.worker = sleep.worker;
     insert into @extschema@.sleeper (queue, worker, until, kinds)
     select distinct q.name, sleep.worker, v_until, sleep.kinds from unnest(sleep.queues) q (name);
+    -- For enqueue(). A second more, for two may write it at once, the lesser of them last.
+    if @extschema@._read_register('@extschema@.slept_until') < v_until then
+        perform @extschema@._write_register('@extschema@.slept_until', v_until + interval '1 second');
+    end if;
 end
 $$;
 
