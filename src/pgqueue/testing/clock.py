@@ -29,10 +29,11 @@ end
 _OFFSET = (
     "select date_trunc('milliseconds', {schema}.clock() - clock_timestamp() + interval '0.5 ms')"
 )
-# Maintenance that seems to have been done in the future would not be done until then.
+# Maintenance that seems to have been done in the future would not be done until then. Who sleeps,
+# sleeps on.
 _RESET_REGISTERS = """
 select setval(format('%I.%I', schemaname, sequencename), 0) from pg_sequences
-where schemaname = {schema} and min_value = 0
+where schemaname = {schema} and min_value = 0 and sequencename <> 'slept_until'
 """
 
 

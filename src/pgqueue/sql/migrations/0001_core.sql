@@ -172,5 +172,5 @@ create sequence @extschema@.partitions_due as bigint minvalue 0 start 0;
 create sequence @extschema@.slept_until as bigint minvalue 0 start 0;
 -- Counts how often marks were deleted, by whomever; see functions/enqueue.sql. It begins with the time, for a session may
 -- remember the marks of an earlier schema of this name.
-create sequence @extschema@.marks_deleted as bigint minvalue 0 start 0;
+create sequence @extschema@.marks_deleted as bigint;
 select setval('@extschema@.slept_until', 0), setval('@extschema@.marks_deleted', (extract(epoch from clock_timestamp()) * 1000000)::bigint);
