@@ -39,10 +39,14 @@ class Figure:
     value: float
     unit: str
     goal: str
+    paired: float | None = None
+    """The median of the ratios of single rounds, where base and value took turns."""
 
     @property
     def ratio(self) -> float | None:
         """How often the base goes into the value."""
+        if self.paired is not None:
+            return self.paired
         return None if self.base is None else self.value / self.base
 
 
@@ -142,9 +146,9 @@ def _steps(scale: float, depths: list[parts.Depth]) -> Iterator[tuple[str, parts
         return [
             Figure(
                 f"{clients.CLIENTS} clients, {way}, {rates.scene}",
-                rates.median(clients.BARE), rates.median(way), "/s", "0.90",
+                rates.median(clients.BARE), rates.median(way), "/s", "0.90", rates.ratio(way),
             )
-            for rates in clients.by_clients(dsn, seconds=max(0.3, 3 * scale))
+            for rates in clients.by_clients(dsn, seconds=max(0.3, scale))
             for way in clients.WAYS[1:]
         ]  # fmt: skip
 

@@ -52,8 +52,13 @@ class Rates:
         """The median of the rounds."""
         return statistics.median(self.rounds[way])
 
+    def ratio(self, way: str) -> float:
+        """The median of each round's ratio to the floor: neighbours on the machine come and go."""
+        pairs = zip(self.rounds[way], self.rounds[BARE], strict=True)
+        return statistics.median(rate / floor for rate, floor in pairs)
 
-def by_clients(dsn: str, seconds: float, rounds: int = 3) -> list[Rates]:
+
+def by_clients(dsn: str, seconds: float, rounds: int = 9) -> list[Rates]:
     """Each scene, with the ways in turn for `seconds` in each of the rounds."""
     bare = Bare(dsn, SCHEMA)
     bare.create()
