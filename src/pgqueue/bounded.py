@@ -24,36 +24,34 @@ REPLY_TIMEOUT = timedelta(seconds=60)
 """After so long a silence, while the server is to answer, a connection is given up."""
 
 
-class BoundedConnection(psycopg.Connection[Any]):
-    """For threads."""
+class _Preparing:
+    """A connection that keeps what it has prepared."""
 
-    reply_timeout = REPLY_TIMEOUT.total_seconds()
     _kept: Prepared | None = None
 
     @property
     def prepared(self) -> Prepared:
         """What was prepared here."""
         if self._kept is None:
-            self._kept = Prepared(self)
+            conn: Any = self
+            self._kept = Prepared(conn)
         return self._kept
+
+
+class BoundedConnection(_Preparing, psycopg.Connection[Any]):
+    """For threads."""
+
+    reply_timeout = REPLY_TIMEOUT.total_seconds()
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Raises `psycopg.OperationalError` after so long a silence."""
         return super().wait(_bounded(gen, self.reply_timeout), *args, **kwargs)
 
 
-class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
+class BoundedAsyncConnection(_Preparing, psycopg.AsyncConnection[Any]):
     """For asyncio."""
 
     reply_timeout = REPLY_TIMEOUT.total_seconds()
-    _kept: Prepared | None = None
-
-    @property
-    def prepared(self) -> Prepared:
-        """See `BoundedConnection.prepared`."""
-        if self._kept is None:
-            self._kept = Prepared(self)
-        return self._kept
 
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """See `BoundedConnection.wait`."""
