@@ -108,6 +108,7 @@ def roles(_pgqueue_databases: Databases) -> Iterator[Roles]:
         yield roles
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_role_that_may_not_read_the_sequences(roles: Roles) -> None:
     """One of before an upgrade: it looks each time, and rings."""
     with roles.as_owner() as owner:
@@ -124,6 +125,7 @@ def test_role_that_may_not_read_the_sequences(roles: Roles) -> None:
         assert {job.id for job in worker.claim(9, "a")} == ids
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_register_of_sleepers_keeps_the_latest(db: Db) -> None:
     """One that sleeps for long is not forgotten for one that sleeps for less."""
     db.rows("listen pgqueue")

@@ -139,6 +139,7 @@ def test_endpoint_has_nothing_to_do_while_all_is_paused(db: Db) -> None:
     assert not db.value("_has_ready", "default")
 
 
+@pytest.mark.direct("LISTEN belongs to a session")
 def test_end_of_the_pause_rings_every_sleeper(connect: Callable[..., Db]) -> None:
     """Of every queue: jobs may have come meanwhile."""
     db, worker = connect(), connect()
