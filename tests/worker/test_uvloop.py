@@ -91,6 +91,7 @@ def test_the_loop_is_the_one_that_was_asked_for(
     assert sorted(loops) == ["thread", "uvloop"]
 
 
+@pytest.mark.direct("no ring gets through a pooler, so the worker asks for none")
 def test_doorbell_wakes_it(
     client: Client, handlers: Handlers, database: Database, loops: list[str]
 ) -> None:

@@ -77,6 +77,7 @@ def test_stuck_process_is_replaced_by_its_parent(client: Client, launch: Launch)
     until(lambda: state(client, job) == "succeeded")
 
 
+@pytest.mark.direct("no ring gets through a pooler, so the worker asks for none")
 def test_process_that_works_or_sleeps_is_left_alone(
     client: Client, launch: Launch, database: Database
 ) -> None:
