@@ -3,6 +3,8 @@
 -- Nobody calls what grant_access() did not give. The rights on tables alone would let a role call what finds nothing to do.
 -- The parts of functions stay open, being SECURITY INVOKER, and clock() too: a function may call a new part from the moment of
 -- an upgrade on, before grant_access() is called again.
+-- Likewise what an enqueue reads: before Postgres 18 it would fail where it may not.
+grant select on sequence @extschema@.marks_deleted, @extschema@.slept_until to public;
 do $$
 declare
     v_function regprocedure;
