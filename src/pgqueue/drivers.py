@@ -57,8 +57,8 @@ def _again(conn: BoundedConnection, statement: Statement[Any]) -> list[Row] | No
     with conn.lock:
         try:
             rows: list[Row] | None = conn.wait(prepared.run(sql, params))
-        except STALE:
-            prepared.forget()
+        except STALE as error:
+            prepared.forget(sql, error)
             return None
     return rows
 
@@ -71,8 +71,8 @@ async def _aagain(conn: BoundedAsyncConnection, statement: Statement[Any]) -> li
     async with conn.lock:
         try:
             rows: list[Row] | None = await conn.wait(prepared.run(sql, params))
-        except STALE:
-            prepared.forget()
+        except STALE as error:
+            prepared.forget(sql, error)
             return None
     return rows
 

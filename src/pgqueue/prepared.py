@@ -33,7 +33,7 @@ class Prepared:
         """Of `conn`, which is in UTF-8 and does nothing else while a statement runs."""
         self._conn = conn
         self._transformer = Transformer(conn)
-        self._names: dict[str, bytes | None] = {}  # None: the server would not prepare it
+        self._names: dict[str, bytes | None] = {}  # None: left to cursors
         self._uses: dict[str, int] = {}
         self._made = 0
 
@@ -84,9 +84,15 @@ class Prepared:
         rows: list[tuple[Any, ...]] = transformer.load_rows(0, result.ntuples, tuple)
         return rows
 
-    def forget(self) -> None:
-        """Begins anew: what was prepared is not used any more."""
-        self._names.clear()
+    def forget(self, sql: str, error: psycopg.Error) -> None:
+        """What follows one of `STALE`: the statement is prepared anew, or left to cursors.
+
+        The latter where it is not supported: that may be the statement's own error, every time.
+        """
+        if isinstance(error, psycopg.errors.FeatureNotSupported):
+            self._names[sql] = None
+        else:
+            self._names.pop(sql, None)
 
     def _prepare(self, pgconn: PGconn, sql: str) -> Generator[Any, Any, bytes | None]:
         self._made += 1
@@ -107,8 +113,10 @@ def _answer(pgconn: PGconn) -> Generator[Any, Any, PGresult]:
 
 def _is_plain(value: object) -> bool:
     """Whether the text of `value` is what a cursor would send."""
-    kind = type(value)
-    return value is None or kind is int or (kind is str and "\0" not in value)  # type: ignore[operator]
+    if isinstance(value, str):
+        # libpq would end the text at a NUL.
+        return type(value) is str and "\0" not in value
+    return value is None or type(value) is int
 
 
 def _numbered(sql: str) -> bytes:

@@ -365,11 +365,8 @@ class Statements:
     ) -> Statement[None]:
         """Asks to be rung for jobs of `kinds` in `queues` for the time of `patience`."""
         sql = f"select {self.quoted}.sleep(%s::text[], %s, %s::interval, %s::text[])"
-        queue_texts, kind_texts = (
-            name_array(tuple(queues), "queue"),
-            name_array(tuple(kinds), "kind"),
-        )
-        params = (queue_texts, worker, span_text(patience), kind_texts)
+        names = name_array(tuple(queues), "queue")
+        params = (names, worker, span_text(patience), name_array(tuple(kinds), "kind"))
         return Statement(sql, params, readers.none)
 
     def wake(self, worker: str) -> Statement[None]:

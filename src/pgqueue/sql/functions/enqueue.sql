@@ -95,8 +95,8 @@ begin
     if v_ready then
         -- As _enqueued() does, but to look for the lane's mark and for sleepers took a quarter of an enqueue's time. So the
         -- session remembers a mark, in one of 32 settings, while none is deleted; a transaction that is undone takes back
-        -- what it has set. And one register says whether anybody sleeps at all. PUBLIC may
-        -- read both sequences; where that was revoked, comes null (an error before Postgres 18), and they are looked up.
+        -- what it has set. And one register says whether anybody sleeps at all. PUBLIC may read both
+        -- sequences; where that was revoked, comes null (an error before Postgres 18), and they are looked up.
         v_setting := 'pgqueue.lane_' || (hashtext(v_queue) & 31);
         v_mark := '@extschema:name@ ' || pg_sequence_last_value('@extschema@.marks_deleted') || ' ' || v_priority || ' ' || v_queue;
         if v_mark is null or current_setting(v_setting, true) is distinct from v_mark then
